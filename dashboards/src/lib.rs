@@ -1,0 +1,1 @@
+//! The metric registry, console pages and Grafana boards

@@ -1,0 +1,1 @@
+//! Prices, tickets, balances and the ticket store

@@ -1,0 +1,1 @@
+//! GStreamer codecs behind the pipeline's traits

@@ -1,0 +1,1 @@
+//! Packets, frames, the graph engine and its host nodes

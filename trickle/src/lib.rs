@@ -1,0 +1,1 @@
+//! Named channels of numbered segments
