@@ -1,1 +1,14 @@
-//! The edge towards publishers and viewers
+//! The node's edge towards people: everything that faces publishers and viewers, and the hub
+//! between them.
+//!
+//! Listeners turn foreign media into [`hub::Writer`] calls or [`hub::Reader`] items into foreign
+//! media. This crate knows nothing of orchestrators, trickle, tickets or devices.
+
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod hub;
+pub mod name;
+
+pub use hub::Hub;
+pub use name::StreamName;

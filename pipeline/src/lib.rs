@@ -1,1 +1,15 @@
-//! Packets, frames, the graph engine and its host nodes
+//! Media words and the frame engine: packets, frames, clock, graph, host nodes and MPEG-TS.
+//!
+//! This crate is pure Rust and does no input or output of its own. It knows nothing of sockets,
+//! trickle, money or vendor libraries; those who do implement its traits ([`stage`]).
+
+#![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod packet;
+pub mod stage;
+pub mod time;
+
+pub use frame::{Frame, Size};
+pub use packet::{Codec, Packet, TrackKind, Tracks};
+pub use time::{Pts, Ticks};

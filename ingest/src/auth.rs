@@ -1,0 +1,85 @@
+//! The question put to the owner of the node before somebody publishes or reads.
+//!
+//! Listeners ask through [`Access`]; who answers (settings, a callback) is decided in the node.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::name::StreamName;
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write a stream.
+    Publish,
+    /// Watch a stream.
+    Read,
+}
+
+impl Action {
+    /// The word of the callback's `action` field.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// Who asks, for what, with which credentials: the callback's fields in MediaMTX's form.
+#[derive(Clone)]
+pub struct Request {
+    /// What is wanted.
+    pub action: Action,
+    /// The stream.
+    pub name: StreamName,
+    /// `rtmp`, `webrtc`, ...
+    pub protocol: &'static str,
+    /// Session id, unique in this process.
+    pub id: String,
+    /// The peer.
+    pub ip: IpAddr,
+    /// User name, or empty.
+    pub user: String,
+    /// Password, or empty. Never logged.
+    pub password: String,
+    /// Bearer token, or empty. Never logged.
+    pub token: String,
+    /// The raw query of the URL. Never logged: it may hold a password.
+    pub query: String,
+    /// The client's name for itself, or empty.
+    pub user_agent: String,
+}
+
+/// Why it is not allowed. The text is for the log; peers are told no more than "not allowed".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// The reason.
+    pub reason: String,
+    /// Whether other credentials may help: an HTTP listener then answers 401, else 403.
+    pub ask_credentials: bool,
+}
+
+/// Who answers [`Request`]s.
+pub trait Access: Send + Sync + 'static {
+    /// Resolves when the request is allowed.
+    ///
+    /// # Errors
+    /// [`Refusal`] otherwise.
+    fn check(&self, request: Request) -> BoxFuture<'_, Result<(), Refusal>>;
+}
+
+/// Lets everybody do everything: a node on loopback without settings, and tests.
+pub struct Open;
+
+impl Access for Open {
+    fn check(&self, _: Request) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// Shared by all listeners.
+pub type SharedAccess = Arc<dyn Access>;

@@ -1,0 +1,539 @@
+//! The hub: named streams, each with one writer and any number of readers.
+//!
+//! A stream keeps a ring of its newest packets, bounded in bytes and in media time. The writer
+//! never waits; a reader that falls out of the ring is told how much it missed and goes on at the
+//! newest key packet. Nothing here knows a protocol, and no task runs: everything happens in the
+//! caller, woken through [`tokio::sync::Notify`].
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use pipeline::{Packet, Ticks, TrackKind, Tracks};
+use tokio::sync::{Notify, broadcast};
+
+use crate::name::StreamName;
+
+/// Requests for a key frame are merged into one per stream and this time.
+pub const KEY_REQUEST_SPACING: Duration = Duration::from_millis(500);
+
+/// Online and offline notices kept for a slow listener.
+const EVENTS_KEPT: usize = 256;
+
+/// How much of a stream is kept for its readers.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of packets kept per stream.
+    pub ring_bytes: usize,
+    /// Media time kept per stream.
+    pub ring_span: Ticks,
+    /// Streams at the same time.
+    pub streams: usize,
+}
+
+impl Default for Limits {
+    /// 32 MiB or 20 s a stream (a group of 8.3 s at 20 Mbit/s fits), 1,000 streams.
+    fn default() -> Self {
+        Self { ring_bytes: 32 << 20, ring_span: Ticks(20 * Ticks::SECOND.0), streams: 1000 }
+    }
+}
+
+/// Who writes a stream.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// `rtmp`, `webrtc`, `pipeline`, ...
+    pub protocol: &'static str,
+    /// Session id, unique in this process.
+    pub id: String,
+    /// The peer's address as text, empty for the node itself.
+    pub remote: String,
+}
+
+/// Why a stream cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// Somebody publishes under this name already and may not be replaced.
+    #[error("stream {name} already has a publisher ({protocol} from {remote})")]
+    Taken {
+        /// The name.
+        name: StreamName,
+        /// The present publisher's protocol.
+        protocol: &'static str,
+        /// The present publisher's address.
+        remote: String,
+    },
+    /// [`Limits::streams`] is reached.
+    #[error("this node carries {0} streams, its limit")]
+    TooMany(usize),
+}
+
+/// A stream came or went.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The first packet after tracks were known is about to come.
+    Online(StreamName),
+    /// The writer is gone.
+    Offline(StreamName),
+}
+
+/// Where a new reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the newest cached key picture, so that decoding begins at once.
+    LastKey,
+    /// At the next packet that is written.
+    Live,
+}
+
+/// What a reader gets.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// The tracks, first of all and after each change.
+    Tracks(Arc<Tracks>),
+    /// The next packet in decoding order.
+    Packet(Packet),
+    /// The reader was too slow: so many packets are lost to it; the next is a key picture.
+    Lagged(u64),
+    /// The writer is gone and everything was read.
+    End,
+}
+
+/// Counters and facts of one stream at one moment.
+#[derive(Clone, Debug)]
+pub struct StreamStatus {
+    /// The name.
+    pub name: StreamName,
+    /// Who writes it.
+    pub publisher: Publisher,
+    /// Its tracks.
+    pub tracks: Arc<Tracks>,
+    /// When the publisher came.
+    pub since: SystemTime,
+    /// Coded bytes written.
+    pub bytes: u64,
+    /// Pictures written.
+    pub frames: u64,
+    /// Audio frames written.
+    pub audio_frames: u64,
+    /// Readers at this moment.
+    pub readers: usize,
+    /// Packets that readers lost by being slow.
+    pub lagged: u64,
+    /// Media time between the last two key pictures.
+    pub key_interval: Option<Ticks>,
+    /// Whether pictures come out of presentation order.
+    pub reordered: bool,
+}
+
+/// All streams of the node. Cloning shares them.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limits: Limits,
+    streams: Mutex<HashMap<StreamName, Arc<Stream>>>,
+    events: broadcast::Sender<Event>,
+}
+
+struct Stream {
+    name: StreamName,
+    publisher: Publisher,
+    since: SystemTime,
+    ring: Mutex<Ring>,
+    /// Wakes readers after each write and at the end.
+    written: Notify,
+    /// Wakes the writer: a key frame is wanted.
+    key_wanted: Notify,
+    key_pending: AtomicBool,
+    /// Wakes the writer: it was replaced or kicked.
+    closed: Notify,
+    closing: AtomicBool,
+    readers: AtomicU64,
+    lagged: AtomicU64,
+}
+
+#[derive(Default)]
+struct Ring {
+    packets: VecDeque<Packet>,
+    /// The number of the packet at the front.
+    first: u64,
+    bytes: usize,
+    /// The number of the newest key picture (or audio packet where there is no picture).
+    last_key: Option<u64>,
+    last_key_dts: Option<pipeline::Pts>,
+    key_interval: Option<Ticks>,
+    reordered: bool,
+    tracks: Arc<Tracks>,
+    /// Grows with each change of `tracks`.
+    tracks_version: u64,
+    total_bytes: u64,
+    frames: u64,
+    audio_frames: u64,
+    ended: bool,
+}
+
+impl Hub {
+    /// A hub without streams.
+    pub fn new(limits: Limits) -> Self {
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let streams = Mutex::new(HashMap::new());
+        Self { shared: Arc::new(Shared { limits, streams, events }) }
+    }
+
+    /// Claims a name. With `take_over` a present publisher is told to leave and its readers end.
+    ///
+    /// # Errors
+    /// [`PublishError`] when the name is taken or the node is full.
+    pub fn publish(
+        &self,
+        name: StreamName,
+        publisher: Publisher,
+        take_over: bool,
+    ) -> Result<Writer, PublishError> {
+        let mut streams = self.shared.streams.lock();
+        if let Some(present) = streams.get(&name) {
+            if !take_over {
+                return Err(PublishError::Taken {
+                    name,
+                    protocol: present.publisher.protocol,
+                    remote: present.publisher.remote.clone(),
+                });
+            }
+            present.close();
+            present.end();
+        } else if streams.len() >= self.shared.limits.streams {
+            return Err(PublishError::TooMany(streams.len()));
+        }
+        let stream = Arc::new(Stream {
+            name: name.clone(),
+            publisher,
+            since: SystemTime::now(),
+            ring: Mutex::default(),
+            written: Notify::new(),
+            key_wanted: Notify::new(),
+            key_pending: AtomicBool::new(false),
+            closed: Notify::new(),
+            closing: AtomicBool::new(false),
+            readers: AtomicU64::new(0),
+            lagged: AtomicU64::new(0),
+        });
+        streams.insert(name, Arc::clone(&stream));
+        Ok(Writer { stream, shared: Arc::clone(&self.shared), online: false })
+    }
+
+    /// Begins to read a stream, or `None` when there is none of that name.
+    pub fn subscribe(&self, name: &StreamName, start: Start) -> Option<Reader> {
+        let stream = Arc::clone(self.shared.streams.lock().get(name)?);
+        stream.readers.fetch_add(1, Ordering::Relaxed);
+        let ring = stream.ring.lock();
+        let end = ring.first + ring.packets.len() as u64;
+        let next = match start {
+            Start::LastKey => ring.last_key.unwrap_or(end).max(ring.first),
+            Start::Live => end,
+        };
+        drop(ring);
+        Some(Reader { stream, next, tracks_version: 0, to_key: false })
+    }
+
+    /// Begins to read a stream, waiting up to `limit` for its publisher.
+    pub async fn wait_subscribe(
+        &self,
+        name: &StreamName,
+        start: Start,
+        limit: Duration,
+    ) -> Option<Reader> {
+        let mut events = self.events();
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            if let Some(reader) = self.subscribe(name, start) {
+                return Some(reader);
+            }
+            match tokio::time::timeout_at(deadline, events.recv()).await {
+                Ok(Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) => {}
+                _ => return self.subscribe(name, start),
+            }
+        }
+    }
+
+    /// Notices of streams that come and go from now on. A listener that lags must look at
+    /// [`Self::list`].
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// Tells a stream's publisher to leave; false when there is no such stream.
+    pub fn kick(&self, name: &StreamName) -> bool {
+        self.shared.streams.lock().get(name).is_some_and(|stream| {
+            stream.close();
+            true
+        })
+    }
+
+    /// Asks a stream's publisher for a key frame, as [`Reader::request_key_frame`].
+    pub fn request_key_frame(&self, name: &StreamName) {
+        if let Some(stream) = self.shared.streams.lock().get(name) {
+            stream.request_key_frame();
+        }
+    }
+
+    /// One stream's counters.
+    pub fn status(&self, name: &StreamName) -> Option<StreamStatus> {
+        self.shared.streams.lock().get(name).map(|stream| stream.status())
+    }
+
+    /// All streams' counters by name, without the forms derived for kinds of readers.
+    pub fn list(&self) -> Vec<StreamStatus> {
+        let streams = self.shared.streams.lock();
+        let mut list: Vec<_> =
+            streams.values().filter(|s| !s.name.is_derived()).map(|s| s.status()).collect();
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        list
+    }
+}
+
+impl Stream {
+    fn request_key_frame(&self) {
+        if !self.key_pending.swap(true, Ordering::AcqRel) {
+            self.key_wanted.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.closed.notify_one();
+    }
+
+    fn end(&self) {
+        self.ring.lock().ended = true;
+        self.written.notify_waiters();
+    }
+
+    fn status(&self) -> StreamStatus {
+        let ring = self.ring.lock();
+        StreamStatus {
+            name: self.name.clone(),
+            publisher: self.publisher.clone(),
+            tracks: Arc::clone(&ring.tracks),
+            since: self.since,
+            bytes: ring.total_bytes,
+            frames: ring.frames,
+            audio_frames: ring.audio_frames,
+            readers: self.readers.load(Ordering::Relaxed) as usize,
+            lagged: self.lagged.load(Ordering::Relaxed),
+            key_interval: ring.key_interval,
+            reordered: ring.reordered,
+        }
+    }
+}
+
+/// The one who writes a stream. Dropping it ends the stream for its readers.
+pub struct Writer {
+    stream: Arc<Stream>,
+    shared: Arc<Shared>,
+    online: bool,
+}
+
+impl Writer {
+    /// The stream's name.
+    pub fn name(&self) -> &StreamName {
+        &self.stream.name
+    }
+
+    /// Says what the following packets are; readers get it in order with them.
+    pub fn set_tracks(&mut self, tracks: Tracks) {
+        let mut ring = self.stream.ring.lock();
+        if *ring.tracks == tracks && ring.tracks_version > 0 {
+            return;
+        }
+        ring.tracks = Arc::new(tracks);
+        ring.tracks_version += 1;
+        drop(ring);
+        if !self.online {
+            self.online = true;
+            let _ = self.shared.events.send(Event::Online(self.stream.name.clone()));
+        }
+        self.stream.written.notify_waiters();
+    }
+
+    /// Appends a packet, forgetting the oldest ones beyond the limits. Never waits.
+    pub fn write(&mut self, packet: Packet) {
+        let limits = self.shared.limits;
+        let mut ring = self.stream.ring.lock();
+        let number = ring.first + ring.packets.len() as u64;
+        ring.total_bytes += packet.data.len() as u64;
+        match packet.kind {
+            TrackKind::Video => {
+                ring.frames += 1;
+                ring.reordered |= packet.pts != packet.dts;
+            }
+            TrackKind::Audio => ring.audio_frames += 1,
+        }
+        let starts_group = match packet.kind {
+            TrackKind::Video => packet.key,
+            TrackKind::Audio => ring.tracks.video.is_none(),
+        };
+        if starts_group {
+            ring.key_interval = ring.last_key_dts.map(|last| packet.dts - last);
+            ring.last_key_dts = Some(packet.dts);
+            ring.last_key = Some(number);
+            if packet.kind == TrackKind::Video {
+                self.stream.key_pending.store(false, Ordering::Release);
+            }
+        }
+        ring.bytes += packet.data.len();
+        let newest = packet.dts;
+        ring.packets.push_back(packet);
+        while ring.packets.len() > 1
+            && (ring.bytes > limits.ring_bytes
+                || ring.packets.front().is_some_and(|p| newest - p.dts > limits.ring_span))
+        {
+            if let Some(old) = ring.packets.pop_front() {
+                ring.bytes -= old.data.len();
+                ring.first += 1;
+            }
+        }
+        drop(ring);
+        self.stream.written.notify_waiters();
+    }
+
+    /// A handle that waits for readers' wishes, for the task that can pass them on.
+    pub fn key_requests(&self) -> KeyRequests {
+        KeyRequests { stream: Arc::clone(&self.stream), last: None }
+    }
+
+    /// Waits until this writer was replaced or kicked; it must then be dropped.
+    pub async fn closed(&self) {
+        while !self.stream.closing.load(Ordering::Acquire) {
+            self.stream.closed.notified().await;
+        }
+        self.stream.closed.notify_one();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stream.end();
+        let mut streams = self.shared.streams.lock();
+        let mine = streams.get(&self.stream.name).is_some_and(|s| Arc::ptr_eq(s, &self.stream));
+        if mine {
+            streams.remove(&self.stream.name);
+        }
+        drop(streams);
+        if self.online && mine {
+            let _ = self.shared.events.send(Event::Offline(self.stream.name.clone()));
+        }
+    }
+}
+
+/// Key-frame wishes of all readers of a stream, merged (interfaces, section 5).
+pub struct KeyRequests {
+    stream: Arc<Stream>,
+    last: Option<Instant>,
+}
+
+impl KeyRequests {
+    /// Waits for the next wish, at most one each [`KEY_REQUEST_SPACING`]. A wish that a key
+    /// picture has answered meanwhile is forgotten.
+    pub async fn next(&mut self) {
+        loop {
+            while !self.stream.key_pending.load(Ordering::Acquire) {
+                self.stream.key_wanted.notified().await;
+            }
+            if let Some(last) = self.last {
+                tokio::time::sleep_until((last + KEY_REQUEST_SPACING).into()).await;
+            }
+            if self.stream.key_pending.swap(false, Ordering::AcqRel) {
+                self.last = Some(Instant::now());
+                return;
+            }
+        }
+    }
+}
+
+/// One who reads a stream at its own pace.
+pub struct Reader {
+    stream: Arc<Stream>,
+    next: u64,
+    tracks_version: u64,
+    to_key: bool,
+}
+
+impl Reader {
+    /// The stream's name.
+    pub fn name(&self) -> &StreamName {
+        &self.stream.name
+    }
+
+    /// The next item. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Item {
+        loop {
+            let stream = Arc::clone(&self.stream);
+            let mut written = std::pin::pin!(stream.written.notified());
+            written.as_mut().enable();
+            if let Some(item) = self.try_next() {
+                return item;
+            }
+            written.await;
+        }
+    }
+
+    /// The next item if there is one now.
+    pub fn try_next(&mut self) -> Option<Item> {
+        let ring = self.stream.ring.lock();
+        if ring.tracks_version > self.tracks_version {
+            self.tracks_version = ring.tracks_version;
+            return Some(Item::Tracks(Arc::clone(&ring.tracks)));
+        }
+        let end = ring.first + ring.packets.len() as u64;
+        if self.next < ring.first || (self.to_key && self.next < end) {
+            let target = match ring.last_key {
+                Some(key) if key >= ring.first && key >= self.next => key,
+                _ if self.to_key && self.next >= ring.first => self.next,
+                _ => end,
+            };
+            let missed = target - self.next;
+            self.to_key = false;
+            self.next = target;
+            if missed > 0 {
+                self.stream.lagged.fetch_add(missed, Ordering::Relaxed);
+                return Some(Item::Lagged(missed));
+            }
+        }
+        if let Some(packet) = ring.packets.get((self.next - ring.first) as usize) {
+            self.next += 1;
+            return Some(Item::Packet(packet.clone()));
+        }
+        ring.ended.then_some(Item::End)
+    }
+
+    /// Packets written but not yet read by this reader.
+    pub fn behind(&self) -> u64 {
+        let ring = self.stream.ring.lock();
+        (ring.first + ring.packets.len() as u64).saturating_sub(self.next)
+    }
+
+    /// Gives up what is waiting: goes on at the newest key picture if one lies ahead.
+    pub fn skip_to_key(&mut self) {
+        self.to_key = true;
+    }
+
+    /// Asks the publisher for a key frame; wishes of all readers are merged.
+    pub fn request_key_frame(&self) {
+        self.stream.request_key_frame();
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stream.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;
