@@ -1,0 +1,159 @@
+//! The command line: what a person types and what is printed back.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{JOURNAL, Layer, LoadError, Loaded, Settings, Source};
+
+/// An edge streaming server with a media-first pipeline.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run all roles in one process; every published stream gets the default graph
+    Up {
+        /// Roles, `gateway,orchestrator` say
+        #[arg(long, value_name = "A,B")]
+        roles: Option<String>,
+        /// Add a stream `demo` with a moving test picture and a tone
+        #[arg(long)]
+        demo: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Run a gateway: face publishers and viewers, choose and pay orchestrators
+    Gateway {
+        /// Orchestrators to choose from, `https://host:8935,...`
+        #[arg(long, value_name = "URLS")]
+        orchestrators: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Run an orchestrator: process streams for gateways and be paid
+    Orchestrator {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Check or print settings
+    Config {
+        /// What to do with them
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Measure
+    Bench {
+        /// What to measure
+        #[command(subcommand)]
+        what: crate::bench::Bench,
+    },
+}
+
+/// What `config` does.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Say whether settings are right, and where each that is not a default comes from
+    Check {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Print the default settings as a file to begin with
+    Default,
+}
+
+/// Options that every role takes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Common {
+    /// Settings file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where keys, tickets and the ledger are kept [default: data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Bind to all addresses (needs a publish credential)
+    #[arg(long)]
+    pub public: bool,
+    /// Any setting by its name, `rtmp.listen=127.0.0.1:1935` say; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl Common {
+    /// Settings from all sources, with `extra` flags of the command itself.
+    ///
+    /// # Errors
+    /// What [`Loaded::from_layers`] refuses, and `--set` without `=`.
+    pub fn load(&self, extra: &[(&str, String)]) -> Result<Loaded, LoadError> {
+        let mut layers = Layer::environment(std::env::vars());
+        for (name, value) in extra {
+            layers.push(Layer::flag(name, value));
+        }
+        if let Some(dir) = &self.data_dir {
+            layers.push(Layer::flag("data_dir", &dir.display().to_string()));
+        }
+        if self.public {
+            layers.push(Layer::flag("public", "true"));
+        }
+        for pair in &self.set {
+            let (name, value) = pair.split_once('=').ok_or_else(|| LoadError::Value {
+                origin: format!("--set {pair}"),
+                key: pair.clone(),
+                reason: "write NAME=VALUE".into(),
+            })?;
+            layers.push(Layer::flag(name.trim(), value.trim()));
+        }
+        if let Some(path) = &self.config {
+            layers.push(Layer::file(path, Source::File)?);
+        }
+        // The journal lies in the data directory that the other sources name.
+        let first = Loaded::from_layers(layers.clone())?;
+        let journal = first.settings.data_dir.join(JOURNAL);
+        if journal.is_file() {
+            layers.push(Layer::file(&journal, Source::Journal)?);
+        }
+        Loaded::from_layers(layers)
+    }
+}
+
+/// Runs `config`. Returns the exit code.
+///
+/// # Errors
+/// When the settings are wrong.
+#[allow(clippy::print_stdout, reason = "printing is what the command is for")]
+pub fn config(action: &ConfigAction) -> anyhow::Result<()> {
+    match action {
+        ConfigAction::Default => print!("{}", default_file()?),
+        ConfigAction::Check { common } => {
+            let loaded = common.load(&[])?;
+            println!("settings are right");
+            for (name, source) in &loaded.sources {
+                println!("  {name}  ({source})");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The default settings as a file.
+///
+/// # Errors
+/// Never with the settings as they are; the writer may refuse in principle.
+pub fn default_file() -> anyhow::Result<String> {
+    let body = toml::to_string_pretty(&Settings::default())?;
+    Ok(format!(
+        "# Millstream settings: every one with its default. Delete what you do not change.\n\
+         # Order of strength: flag (--set name=value), environment (MILLSTREAM_SECTION__KEY),\n\
+         # changes by the API, this file, default. docs/settings.md says what each one means.\n\n\
+         {body}\n\
+         # Settings of one stream win over the sections above:\n\
+         # [streams.cam]\n\
+         # graph = \"default\"\n"
+    ))
+}

@@ -1,0 +1,14 @@
+//! Settings: what they are, where they come from, which source wins.
+//!
+//! This folder is the only reader of arguments, environment and the settings file. Order of
+//! strength: flag, environment (`MILLSTREAM_SECTION__KEY`), journal of API changes in the data
+//! directory, file, default (interfaces, section 7). Everything below gets a typed section.
+
+mod layers;
+mod settings;
+
+pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
+pub use settings::{
+    Admin, Auth, Gateway, Http, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments,
+    Pipeline, Role, Rtmp, Settings, Stream, WebRtc, Webhook,
+};

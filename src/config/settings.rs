@@ -1,0 +1,367 @@
+//! Every setting with its unit, its default and the reason for it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a process is. Any set of them runs in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Faces publishers and viewers, chooses and pays orchestrators.
+    Gateway,
+    /// Sells work, checks payment, redeems winners.
+    Orchestrator,
+}
+
+/// All settings of a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where keys, certificate, tickets, ledger and the journal of API changes are kept.
+    pub data_dir: PathBuf,
+    /// What this process is.
+    pub roles: Vec<Role>,
+    /// Bind the listeners for people and peers to all addresses. A publish credential must be set.
+    pub public: bool,
+    /// Seconds that running sessions get to end after SIGTERM.
+    pub drain_seconds: u64,
+    /// Logs.
+    pub log: Logging,
+    /// RTMP listener.
+    pub rtmp: Rtmp,
+    /// Pages, WHIP and WHEP.
+    pub http: Http,
+    /// WebRTC media.
+    pub webrtc: WebRtc,
+    /// Console and API.
+    pub admin: Admin,
+    /// Prometheus metrics and health.
+    pub metrics: Metrics,
+    /// Who may publish and read.
+    pub auth: Auth,
+    /// The gateway role.
+    pub gateway: Gateway,
+    /// The orchestrator role.
+    pub orchestrator: Orchestrator,
+    /// Money.
+    pub payments: Payments,
+    /// What is done to pictures.
+    pub pipeline: Pipeline,
+    /// Settings of single streams by name; they win over `pipeline` and `rtmp`.
+    pub streams: BTreeMap<String, Stream>,
+    /// Per-frame traces for `millstream bench latency`.
+    pub latency: Latency,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("data"),
+            roles: vec![Role::Gateway, Role::Orchestrator],
+            public: false,
+            drain_seconds: 5,
+            log: Logging::default(),
+            rtmp: Rtmp::default(),
+            http: Http::default(),
+            webrtc: WebRtc::default(),
+            admin: Admin::default(),
+            metrics: Metrics::default(),
+            auth: Auth::default(),
+            gateway: Gateway::default(),
+            orchestrator: Orchestrator::default(),
+            payments: Payments::default(),
+            pipeline: Pipeline::default(),
+            streams: BTreeMap::new(),
+            latency: Latency::default(),
+        }
+    }
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logs go to standard error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logging {
+    /// Level or filter, `info` or `info,ingest=debug` say.
+    pub level: String,
+    /// Line format.
+    pub format: LogFormat,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// RTMP, port 1935.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rtmp {
+    /// Whether the listener runs.
+    pub enabled: bool,
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Whether a second publisher of a name replaces the first instead of being refused.
+    pub take_over: bool,
+    /// Seconds without any data after which a publisher is taken for gone.
+    pub read_timeout_seconds: u64,
+    /// Connections at the same time.
+    pub connections_max: usize,
+}
+
+impl Default for Rtmp {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: loopback(1935),
+            take_over: false,
+            read_timeout_seconds: 10,
+            connections_max: 1000,
+        }
+    }
+}
+
+/// Pages, WHIP and WHEP over HTTP and HTTPS on one port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address and port; both plain HTTP and HTTPS are answered on it.
+    pub listen: SocketAddr,
+    /// Origins whose pages may use the browser module; `*` for any.
+    pub allow_origins: Vec<String>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: loopback(8889), allow_origins: vec!["*".into()] }
+    }
+}
+
+/// All WebRTC media on one port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebRtc {
+    /// UDP address and port.
+    pub listen: SocketAddr,
+    /// Further addresses offered to peers: the public address behind a NAT, say.
+    pub hosts: Vec<IpAddr>,
+    /// Sessions at the same time.
+    pub sessions_max: usize,
+}
+
+impl Default for WebRtc {
+    fn default() -> Self {
+        Self { listen: loopback(8189), hosts: Vec::new(), sessions_max: 10_000 }
+    }
+}
+
+/// Console and API. Stays on loopback also with `public`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Token asked of clients that are not on loopback, and of all when set. Empty: loopback only.
+    pub token: String,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: loopback(9997), token: String::new() }
+    }
+}
+
+/// `/metrics`, `/healthz`, `/readyz`. Stays on loopback also with `public`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port.
+    pub listen: SocketAddr,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: loopback(9998) }
+    }
+}
+
+/// Who may publish and read. Without credentials and callback everybody may.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// User name asked of publishers; empty: none.
+    pub publish_user: String,
+    /// Password asked of publishers, also accepted as a bearer token.
+    pub publish_password: String,
+    /// User name asked of viewers; empty: none.
+    pub read_user: String,
+    /// Password asked of viewers, also accepted as a bearer token.
+    pub read_password: String,
+    /// Callback that decides instead.
+    pub webhook: Webhook,
+}
+
+/// A callback over HTTP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webhook {
+    /// Where the question is posted; empty: nowhere.
+    pub url: String,
+    /// Milliseconds until no answer means no.
+    pub timeout_ms: u64,
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self { url: String::new(), timeout_ms: 3000 }
+    }
+}
+
+/// The gateway role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// Addresses of orchestrators. Empty in a process that is also an orchestrator: itself.
+    pub orchestrators: Vec<String>,
+    /// Highest price paid, in wei per pixel as a fraction (`"3/2"`); empty: any.
+    pub price_max: String,
+    /// Milliseconds that an orchestrator gets to answer while it is being chosen.
+    pub discovery_timeout_ms: u64,
+    /// Milliseconds without output, while input runs, after which another orchestrator is taken.
+    pub output_timeout_ms: u64,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            orchestrators: Vec::new(),
+            price_max: String::new(),
+            discovery_timeout_ms: 500,
+            output_timeout_ms: 500,
+        }
+    }
+}
+
+/// The orchestrator role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Orchestrator {
+    /// Address and port of the one TLS listener for peers.
+    pub listen: SocketAddr,
+    /// How peers reach this node; empty: `https://` and the listen address.
+    pub service_uri: String,
+    /// Price in wei per pixel as a fraction, `"3/2"` say; `"0"` works for nothing.
+    pub price: String,
+    /// Live sessions at the same time; 0: as many as there are processor cores.
+    pub sessions_max: usize,
+}
+
+impl Default for Orchestrator {
+    fn default() -> Self {
+        Self {
+            listen: loopback(8935),
+            service_uri: String::new(),
+            // About the network's usual price for live video.
+            price: "1200".into(),
+            sessions_max: 0,
+        }
+    }
+}
+
+/// Money. Amounts are decimal strings of wei, since TOML integers end at 2^63.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Payments {
+    /// Face value of a ticket in wei: what a winner pays. Higher means rarer winners.
+    pub face_value: String,
+    /// Database of the local ledger, shared by the gateways and orchestrators that settle with
+    /// each other: a path of a SQLite file or a `postgres://` URL; empty: in the data directory.
+    pub ledger: String,
+    /// Local ledger: wei of deposit given to this node's gateway at first start.
+    pub ledger_deposit: String,
+    /// Local ledger: wei of reserve given to this node's gateway at first start.
+    pub ledger_reserve: String,
+    /// Local ledger: milliseconds of a block.
+    pub ledger_block_ms: u64,
+    /// Local ledger: blocks in a round.
+    pub ledger_round_blocks: u64,
+    /// Wei that a gateway may spend in a minute; empty: no limit.
+    pub budget_per_minute: String,
+}
+
+impl Default for Payments {
+    fn default() -> Self {
+        Self {
+            // 1200 wei x 640 x 360 pixels is a fee of 2.76e8 wei: one winner in about 360 frames.
+            face_value: "100000000000".into(),
+            ledger: String::new(),
+            ledger_deposit: "1000000000000000000".into(),
+            ledger_reserve: "1000000000000000000".into(),
+            ledger_block_ms: 1000,
+            ledger_round_blocks: 600,
+            budget_per_minute: String::new(),
+        }
+    }
+}
+
+/// What is done to pictures of streams without a setting of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pipeline {
+    /// `none`, `default` (edges and a clock), `passthrough`, or the path of a ComfyUI API prompt.
+    pub graph: String,
+    /// Folder of ONNX models that graphs may name.
+    pub models_dir: PathBuf,
+    /// ONNX Runtime's library; empty: found in the usual places.
+    pub onnxruntime: PathBuf,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self {
+            graph: "none".into(),
+            models_dir: PathBuf::from("gpu/models"),
+            onnxruntime: PathBuf::new(),
+        }
+    }
+}
+
+/// Settings of one stream; what is absent follows the sections above.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stream {
+    /// As [`Pipeline::graph`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graph: Option<String>,
+    /// As [`Rtmp::take_over`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub take_over: Option<bool>,
+    /// `demo`: a moving test picture with a tone, made by this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// Per-frame traces.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Latency {
+    /// Keep the times of each frame at each hop and serve them at `/v1/trace`.
+    pub trace: bool,
+}
