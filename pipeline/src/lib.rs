@@ -7,6 +7,7 @@
 
 pub mod frame;
 pub mod packet;
+pub mod run;
 pub mod stage;
 pub mod time;
 

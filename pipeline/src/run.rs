@@ -1,0 +1,392 @@
+//! The runner of one stream: decode, graph, encode, under the frame rules of interfaces, section 5.
+//!
+//! Two threads belong to an [`Engine`]: one decodes, the other runs the graph and the encoder. What
+//! may wait between them, and what becomes of it when the machine is too slow, is fixed here:
+//!
+//! | place | holds | when it is full |
+//! | --- | --- | --- |
+//! | before the decoder | [`QUEUE_PACKETS_MAX`] packets, [`QUEUE_BYTES_MAX`] bytes | all of it is skipped, decoding goes on at the next key packet |
+//! | decoder, behind by [`BEHIND_MAX`] | – | skips what nothing refers to; jumps to a newer key packet that waits; if it cannot catch up, skips to the next key packet |
+//! | between decoder and graph | one frame | the newer frame wins |
+//! | graph and encoder | the frame they work on | they take the next when they are done |
+//!
+//! So latency is bounded however slow a stage is. Sound does not pass here, and neither do vendor
+//! libraries, money or sockets: decoder, graph and encoder come from factories, a [`Gate`] says
+//! which frame may enter the graph, a [`Sink`] takes what comes out.
+
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::frame::Size;
+use crate::packet::{Codec, Packet, VideoTrack};
+use crate::stage::{Decoder, Encoder, EncoderSettings, Stage, StageError};
+use crate::time::{Pts, Ticks};
+
+/// Packets that may wait for the decoder.
+pub const QUEUE_PACKETS_MAX: usize = 1024;
+/// Bytes that may wait for the decoder.
+pub const QUEUE_BYTES_MAX: usize = 32 << 20;
+/// Media time between the newest waiting packet and the one to be decoded, above which the decoder
+/// counts as behind (interfaces, section 5).
+pub const BEHIND_MAX: Ticks = Ticks::from_millis(200);
+/// Requests for key frames within this media time of the last key frame wait until it has passed.
+pub const KEY_SPACING: Ticks = Ticks::from_millis(500);
+/// How long a stopping engine waits for its threads before it leaves them to end alone.
+pub const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// Failures of the decoder that may wait for the sink; more are only counted.
+const FAILURES_WAITING_MAX: usize = 64;
+
+/// Makes a decoder: at the start, and again after one has failed.
+pub type MakeDecoder = Box<dyn FnMut() -> Result<Box<dyn Decoder>, StageError> + Send>;
+/// Makes the graph in force for a picture size: at the first frame, and when the size changes.
+pub type MakeGraph = Box<dyn FnMut(Size) -> Result<Box<dyn Stage>, StageError> + Send>;
+/// Makes an encoder: at the first frame, when the size changes, and after one has failed.
+pub type MakeEncoder =
+    Box<dyn FnMut(EncoderSettings) -> Result<Box<dyn Encoder>, StageError> + Send>;
+
+/// What an engine is made of.
+pub struct Config {
+    /// The stream's name, for thread names and logs.
+    pub name: String,
+    /// The coding of the packets, to tell pictures that nothing refers to.
+    pub codec: Codec,
+    /// Where decoders come from.
+    pub decoder: MakeDecoder,
+    /// Where graphs come from when the size changes; see also [`Engine::set_graph`].
+    pub graph: MakeGraph,
+    /// Where encoders come from.
+    pub encoder: MakeEncoder,
+    /// Pictures in a second to expect, for rate control only.
+    pub frames_per_second: f32,
+    /// Target in bits per second; without it [`EncoderSettings::for_picture`] decides.
+    pub bitrate: Option<u32>,
+    /// Longest distance between key frames.
+    pub key_interval: Duration,
+    /// Which frames may enter the graph.
+    pub gate: Arc<dyn Gate>,
+    /// Who takes what comes out.
+    pub sink: Box<dyn Sink>,
+}
+
+/// Why a picture that was pushed did not come out processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dropped {
+    /// The decoder was behind, or waits for a key packet. Never admitted.
+    Skipped,
+    /// A newer frame took its place before the graph. Never admitted.
+    Replaced,
+    /// It could not be decoded, processed or encoded. One that the graph failed on had been
+    /// admitted; it may still be passed on unchanged.
+    Failed,
+    /// The engine stopped first. Never admitted.
+    Stopped,
+}
+
+/// Says which frames may enter the graph. Payment per frame hooks in here.
+///
+/// Called from the engine's threads and from [`Engine::push`], without any lock of the engine held; it must not block.
+pub trait Gate: Send + Sync {
+    /// Whether this frame may enter the graph now. A frame that may not waits until
+    /// [`Engine::wake`] or until a newer frame takes its place; then this is asked again.
+    fn admit(&self, pts: Pts, size: Size) -> bool;
+    /// An admitted frame has come out, processed and encoded in `coded_bytes`.
+    fn returned(&self, pts: Pts, coded_bytes: usize);
+    /// A picture will not come out processed. Only [`Dropped::Failed`] can name an admitted one.
+    fn dropped(&self, pts: Pts, why: Dropped);
+}
+
+/// A gate that is always open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoGate;
+
+impl Gate for NoGate {
+    fn admit(&self, _: Pts, _: Size) -> bool {
+        true
+    }
+    fn returned(&self, _: Pts, _: usize) {}
+    fn dropped(&self, _: Pts, _: Dropped) {}
+}
+
+/// Where one picture's time went. The sum, from `arrived` on, is its time in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// From arrival to the decoder, waiting for reordering included.
+    pub queue: Duration,
+    /// In the decoder.
+    pub decode: Duration,
+    /// Between decoder and graph: for the frame before, or for admission.
+    pub wait: Duration,
+    /// In the graph.
+    pub graph: Duration,
+    /// In the encoder.
+    pub encode: Duration,
+}
+
+/// Takes what an engine puts out. All calls come from the graph's thread and delay the next frame.
+pub trait Sink: Send {
+    /// One coded picture. `track` is the encoder's, as of this packet.
+    fn packet(&mut self, packet: Packet, track: &VideoTrack, timing: Timing);
+    /// The graph of this update has taken its first frame, which is called `first`.
+    fn applied(&mut self, update_id: &str, first: Pts);
+    /// The graph of this update was replaced by a newer one before it had taken a frame.
+    fn superseded(&mut self, update_id: &str) {
+        let _ = update_id;
+    }
+    /// A picture could not be decoded, processed or encoded. One that only the graph failed on is
+    /// passed on unchanged.
+    fn failed_frame(&mut self, pts: Pts, error: &StageError) {
+        let _ = (pts, error);
+    }
+    /// The decoder cannot go on before the source's next key frame.
+    fn source_key_wanted(&mut self) {}
+    /// [`Engine::end`] was called and every frame before it has come out.
+    fn ended(&mut self) {}
+}
+
+/// What an engine has counted. When nothing is in flight,
+/// `packets = out + failed + replaced + skipped + stopped`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets pushed.
+    pub packets: u64,
+    /// Frames that the decoder gave.
+    pub decoded: u64,
+    /// [`Dropped::Replaced`].
+    pub replaced: u64,
+    /// [`Dropped::Skipped`].
+    pub skipped: u64,
+    /// [`Dropped::Failed`].
+    pub failed: u64,
+    /// [`Dropped::Stopped`].
+    pub stopped: u64,
+    /// Frames processed, encoded and handed to the sink.
+    pub out: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    packets: AtomicU64,
+    decoded: AtomicU64,
+    replaced: AtomicU64,
+    skipped: AtomicU64,
+    failed: AtomicU64,
+    stopped: AtomicU64,
+    out: AtomicU64,
+}
+
+/// What both threads and the handle share.
+struct Shared {
+    gate: Arc<dyn Gate>,
+    counts: Counts,
+    /// Bits per second asked for since the last frame, zero for none.
+    bitrate: AtomicU32,
+    key: AtomicBool,
+    queue: decode::Queue,
+    slot: encode::Slot,
+    /// Threads that still run.
+    running: Mutex<u8>,
+    ended: Condvar,
+}
+
+impl Shared {
+    fn dropped(&self, pts: Pts, why: Dropped) {
+        let count = match why {
+            Dropped::Skipped => &self.counts.skipped,
+            Dropped::Replaced => &self.counts.replaced,
+            Dropped::Failed => &self.counts.failed,
+            Dropped::Stopped => &self.counts.stopped,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.gate.dropped(pts, why);
+    }
+}
+
+/// Marks a thread as ended when it leaves, also by a panic.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        *self.0.running.lock() -= 1;
+        self.0.ended.notify_all();
+        // A thread that has gone by a panic takes the other along.
+        self.0.queue.stop();
+        self.0.slot.stop();
+    }
+}
+
+/// A running stream. Dropping it stops it; see [`STOP_WITHIN`].
+pub struct Engine {
+    name: String,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts the two threads of a stream. Decoder, graph and encoder are made on them, when first
+    /// needed; what fails there is told to the sink.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn(config: Config) -> std::io::Result<Self> {
+        let Config {
+            name,
+            codec,
+            decoder,
+            graph,
+            encoder,
+            frames_per_second,
+            bitrate,
+            key_interval,
+            gate,
+            sink,
+        } = config;
+        let shared = Arc::new(Shared {
+            gate,
+            counts: Counts::default(),
+            bitrate: AtomicU32::new(0),
+            key: AtomicBool::new(false),
+            queue: decode::Queue::default(),
+            slot: encode::Slot::default(),
+            running: Mutex::new(0),
+            ended: Condvar::new(),
+        });
+        let mut engine = Self { name, shared, threads: Vec::with_capacity(2) };
+        let shared = engine.shared.clone();
+        engine.thread("dec", move || decode::Worker::new(shared, codec, decoder).run())?;
+        let shared = engine.shared.clone();
+        let settings = encode::Rate { frames_per_second, bitrate, key_interval };
+        engine.thread("gra", move || {
+            encode::Worker::new(shared, graph, encoder, settings, sink).run();
+        })?;
+        Ok(engine)
+    }
+
+    fn thread(&mut self, part: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        // Linux shows 15 bytes of a thread's name: the part comes first.
+        let name = format!("{part}:{}", self.name.replace('\0', "_"));
+        *self.shared.running.lock() += 1;
+        let running = Running(self.shared.clone());
+        let handle = std::thread::Builder::new().name(name).spawn(move || {
+            let _running = running;
+            run();
+        })?;
+        self.threads.push(handle);
+        Ok(())
+    }
+
+    /// Hands one coded picture to the decoder. Never blocks; see the table at the head of this
+    /// file for what happens when the decoder is behind.
+    pub fn push(&self, packet: Packet) {
+        self.shared.counts.packets.fetch_add(1, Ordering::Relaxed);
+        self.shared.queue.push(packet).report(&self.shared);
+    }
+
+    /// Says that no more packets come: what decoder and slot hold is put out, then the sink is told.
+    pub fn end(&self) {
+        self.shared.queue.end();
+    }
+
+    /// Puts `graph` in place of the one that runs, at the next frame that enters the graph. The
+    /// sink is told that frame's name.
+    pub fn set_graph(&self, graph: Box<dyn Stage>, update_id: String) {
+        self.shared.slot.set_graph(graph, update_id);
+    }
+
+    /// Asks for a key frame. Requests within [`KEY_SPACING`] are one.
+    pub fn force_key(&self) {
+        self.shared.key.store(true, Ordering::Release);
+    }
+
+    /// Changes the target rate from the next frame on, in bits per second.
+    pub fn set_bitrate(&self, bitrate: u32) {
+        self.shared.bitrate.store(bitrate.max(1), Ordering::Release);
+    }
+
+    /// Has the gate asked again about the frame that waits before the graph.
+    pub fn wake(&self) {
+        self.shared.slot.wake();
+    }
+
+    /// A handle for [`Self::wake`] that can be kept by the gate's owner.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::downgrade(&self.shared))
+    }
+
+    /// What has been counted so far. Single figures are exact, their sum only while nothing moves.
+    pub fn counters(&self) -> Counters {
+        let counts = &self.shared.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counters {
+            packets: read(&counts.packets),
+            decoded: read(&counts.decoded),
+            replaced: read(&counts.replaced),
+            skipped: read(&counts.skipped),
+            failed: read(&counts.failed),
+            stopped: read(&counts.stopped),
+            out: read(&counts.out),
+        }
+    }
+
+    /// Whether both threads are alive. False after a panic in one of the stages.
+    pub fn is_running(&self) -> bool {
+        *self.shared.running.lock() == 2
+    }
+
+    /// Stops and gives the last count. Nothing comes out any more when this returns, unless a
+    /// stage hangs for longer than [`STOP_WITHIN`].
+    pub fn stop(mut self) -> Counters {
+        self.halt();
+        self.counters()
+    }
+
+    fn halt(&mut self) {
+        self.shared.queue.stop();
+        self.shared.slot.stop();
+        let deadline = Instant::now() + STOP_WITHIN;
+        let mut running = self.shared.running.lock();
+        while *running > 0 {
+            if self.shared.ended.wait_until(&mut running, deadline).timed_out() {
+                tracing::error!(stream = %self.name, "a stage hangs; its thread is left behind");
+                self.threads.clear();
+                return;
+            }
+        }
+        drop(running);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(stream = %self.name, "a stage panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.halt();
+        }
+    }
+}
+
+/// Has the gate of an [`Engine`] asked again, from anywhere. Does nothing once the engine is gone.
+#[derive(Clone)]
+pub struct Waker(std::sync::Weak<Shared>);
+
+impl Waker {
+    /// As [`Engine::wake`].
+    pub fn wake(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.slot.wake();
+        }
+    }
+}
