@@ -5,7 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod aac;
+pub mod annexb;
+mod bits;
 pub mod frame;
+pub mod h264;
+pub mod opus;
 pub mod packet;
 pub mod run;
 pub mod stage;
