@@ -134,6 +134,11 @@ impl HostPlanes {
         planes.iter().all(inside).then_some(Self { memory, planes })
     }
 
+    /// The places of all planes.
+    pub fn planes(&self) -> &[Plane] {
+        &self.planes
+    }
+
     /// A plane's place.
     ///
     /// # Panics

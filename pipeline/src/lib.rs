@@ -8,9 +8,12 @@
 pub mod aac;
 pub mod annexb;
 mod bits;
+pub mod color;
 pub mod frame;
+pub mod graph;
 pub mod h264;
 pub mod opus;
+mod nodes;
 pub mod packet;
 pub mod run;
 pub mod stage;
