@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use super::encode::Waiting;
 use super::{BEHIND_MAX, Dropped, MakeDecoder, QUEUE_BYTES_MAX, QUEUE_PACKETS_MAX, Shared};
 use crate::frame::Frame;
+use crate::h264;
 use crate::packet::{Codec, Packet};
 use crate::stage::{Decoder, StageError};
 use crate::time::{Pts, Ticks};
@@ -333,19 +334,8 @@ impl Worker {
     }
 }
 
-/// Whether other pictures may refer to this one. Only H.264 says so where it can be seen at once
-/// (`nal_ref_idc` of the first slice, ITU-T H.264 7.4.1); for others the safe answer is yes.
+/// Whether other pictures may refer to this one. Only H.264 says so where it can be seen at once;
+/// for others the safe answer is yes.
 fn is_reference(codec: Codec, data: &[u8]) -> bool {
-    if codec != Codec::H264 {
-        return true;
-    }
-    let mut rest = data;
-    while let Some(start) = rest.windows(4).position(|bytes| bytes[..3] == [0, 0, 1]) {
-        let header = rest[start + 3];
-        if matches!(header & 0x1f, 1..=5) {
-            return header & 0x60 != 0;
-        }
-        rest = &rest[start + 4..];
-    }
-    true
+    codec != Codec::H264 || h264::is_reference(data)
 }
