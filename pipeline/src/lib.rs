@@ -12,6 +12,7 @@ pub mod color;
 pub mod frame;
 pub mod graph;
 pub mod h264;
+pub mod mpegts;
 pub mod opus;
 mod nodes;
 pub mod packet;

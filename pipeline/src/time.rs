@@ -102,6 +102,11 @@ impl<const BITS: u32> Unwrapper<BITS> {
         Self { last: None }
     }
 
+    /// An unwrapper whose first value is the one nearest to `reference`.
+    pub const fn near(reference: i64) -> Self {
+        Self { last: Some(reference) }
+    }
+
     /// The 64-bit value of `raw`, of which only the low `BITS` bits count.
     pub fn unwrap(&mut self, raw: u64) -> i64 {
         let modulus = 1_i64 << BITS;
@@ -109,8 +114,8 @@ impl<const BITS: u32> Unwrapper<BITS> {
         let value = match self.last {
             None => raw,
             Some(last) => {
-                let step = (raw - last).rem_euclid(modulus);
-                last + if step >= modulus / 2 { step - modulus } else { step }
+                let step = raw.wrapping_sub(last) & (modulus - 1);
+                last.wrapping_add(if step >= modulus / 2 { step - modulus } else { step })
             }
         };
         self.last = Some(value);
@@ -129,6 +134,14 @@ mod tests {
         assert_eq!(unwrap.unwrap(top), top as i64);
         assert_eq!(unwrap.unwrap(5), (1_i64 << 33) + 5);
         assert_eq!(unwrap.unwrap(top), top as i64);
+    }
+
+    #[test]
+    fn a_reference_chooses_the_turn_of_the_clock() {
+        for name in [i64::MIN, -5, 0, (7 << 33) + 3, i64::MAX] {
+            let mut unwrap = Unwrapper::<33>::near(name.wrapping_add(90_000));
+            assert_eq!(unwrap.unwrap(name as u64), name);
+        }
     }
 
     #[test]
