@@ -1,1 +1,30 @@
-//! Prices, tickets, balances and the ticket store
+//! Payment by probabilistic tickets, one a video frame: prices, tickets, both sides of a session,
+//! the store of winners, their redemption and a local ledger to settle them on.
+//!
+//! The rules are those of the per-frame protocol (per-frame-payments.md); hash, signature and win
+//! test are the TicketBroker's. The cores ([`SessionSender`], [`SessionRecipient`]) hold no clock, no
+//! socket and no disk: time and bytes go in, bytes and wishes come out.
+//!
+//! Invariant: every ticket is in exactly one state, a ticket hash is credited at most once, and a
+//! winner whose nonce a receipt settled is in the store.
+//!
+//! Not known here: media, routes, roles, and how a chain is spoken to.
+
+#![forbid(unsafe_code)]
+
+pub mod broker;
+pub mod price;
+pub mod quote;
+pub mod set;
+#[cfg(test)]
+mod testing;
+pub mod ticket;
+pub mod wire;
+
+pub use alloy_primitives::{Address, B256, U256};
+pub use broker::{BrokerView, Funds, Head, Network};
+pub use price::{FrameRate, PictureSize, Pixels, PricePerPixel, Wei, fee_ceil};
+pub use quote::{FaceValue, OfferRefusal, QuotePolicy};
+pub use set::{RandSecret, SessionId, Set, SetRefusal};
+pub use ticket::{Recover, Signature, Ticket, TicketSigner};
+pub use wire::{Offer, StartAnswer, StartRequest};
