@@ -54,6 +54,7 @@ const AAC: Target = Target { codec: Codec::Aac, frame: 1024, delay: 1024 };
 pub struct Transcoder {
     decoder: Chain,
     encoder: Chain,
+    from: Codec,
     target: Target,
     channels: u8,
     line: Line,
@@ -97,6 +98,7 @@ impl Transcoder {
                 other => other,
             })?,
             encoder: encoder(&target, channels, &pcm)?,
+            from: from.codec,
             target,
             channels,
             line: Line::default(),
@@ -152,15 +154,13 @@ impl Transcoder {
             samples.extend(bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
         }
         if samples.is_empty() {
-            // At the start the resampler may swallow a short packet; that is no error.
-            return match self.decoder.words() {
-                None => Ok(()),
-                Some(reason) => Err(StageError::Broken {
-                    codec: "audio",
-                    pts: packet.pts,
-                    reason,
-                }),
-            };
+            // Before the first sound, decoder and resampler may swallow a short packet.
+            if self.line.origin.is_none() {
+                return Ok(());
+            }
+            let reason = self.decoder.words();
+            let reason = reason.unwrap_or_else(|| "no sound came out".to_owned());
+            return Err(StageError::Broken { codec: self.from.name(), pts: packet.pts, reason });
         }
         self.place(packet.pts, samples);
         self.encode(packet.arrived, out)
@@ -262,7 +262,10 @@ fn decoder(from: &AudioTrack, pcm: &gst::Caps) -> Result<Chain, StageError> {
         let what = format!("Opus with {} channels", from.channels);
         return Err(StageError::Unsupported { stage: STAGE, what });
     }
-    let row = vec![element(name)?, element("audioconvert")?, element("audioresample")?];
+    let decoder = element(name)?;
+    // However many packets are broken, the next may be whole.
+    decoder.set_property("max-errors", -1_i32);
+    let row = vec![decoder, element("audioconvert")?, element("audioresample")?];
     let mut chain = Chain::new(STAGE, row, pcm)?;
     chain.set_caps(&caps)?;
     Ok(chain)

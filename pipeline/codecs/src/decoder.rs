@@ -121,7 +121,7 @@ impl Decoder {
             self.chain = Some(self.chain()?);
         }
         let Some(chain) = &self.chain else { return Ok(()) };
-        let at = self.line.place(packet.pts);
+        let at = self.line.place_reordered(packet.pts, packet.dts);
         let data = if self.codec == Codec::H264 && packet.key && !self.reorders {
             // Parameter sets that cannot be read are the decoder's to judge.
             pipeline::h264::unit_with_no_reordering(&packet.data)
@@ -192,11 +192,15 @@ impl Decoder {
             }
             elements.push(element("videoconvert")?);
             // The same colours, other samples: nothing but format and field order changes.
-            let accepts = gst_video::VideoCapsBuilder::new()
+            let mut accepts = gst_video::VideoCapsBuilder::new()
                 .format(gst_video::VideoFormat::I420)
-                .field("interlace-mode", "progressive")
-                .field("colorimetry", info.colorimetry().to_string())
-                .build();
+                .field("interlace-mode", "progressive");
+            let signalled =
+                output.caps.structure(0).and_then(|caps| caps.get::<String>("colorimetry").ok());
+            if let Some(colorimetry) = signalled {
+                accepts = accepts.field("colorimetry", colorimetry);
+            }
+            let accepts = accepts.build();
             let mut chain = Chain::new(STAGE, elements, &accepts)?;
             chain.set_caps(&output.caps)?;
             self.converter = Some(Converter { chain, caps: output.caps.clone() });

@@ -9,6 +9,7 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 use bytes::{BufMut, Bytes, BytesMut};
 use pipeline::frame::{Color, PixelFormat};
+use pipeline::h264::NalKind;
 use pipeline::packet::VideoTrack;
 use pipeline::stage::{self, EncoderSettings, StageError};
 use pipeline::{Codec, Frame, Packet, Pts, Size, Ticks, TrackKind};
@@ -101,7 +102,6 @@ pub struct Encoder {
     size: Size,
     open: Option<Open>,
     line: Line,
-    last: Option<gst::ClockTime>,
     last_key: Option<Pts>,
 }
 
@@ -134,7 +134,6 @@ impl Encoder {
             size,
             open: None,
             line: Line::default(),
-            last: None,
             last_key: None,
         })
     }
@@ -164,8 +163,7 @@ impl Encoder {
         x264.set_property("aud", false);
         // Twice the distance: only the net under what encode() asks for by the stream's clock.
         x264.set_property("key-int-max", (interval * 2.0).clamp(2.0, 100_000.0) as u32);
-        // Parameter sets come in the caps and are put before each key picture here, so that the
-        // picture has the node's canonical form.
+        // The form whose start codes are not of two lengths: lengths become start codes here.
         let accepts = gst::Caps::builder("video/x-h264")
             .field("stream-format", "avc")
             .field("alignment", "au")
@@ -200,19 +198,10 @@ impl stage::Encoder for Encoder {
         let input = Input { format: frame.format, color: frame.color };
         if self.open.as_ref().is_none_or(|open| open.input != input) {
             self.open = Some(self.open(input)?);
-            self.last = None;
         }
         let mut buffer = picture::buffer(frame, self.size)?;
-        // x264 wants times that grow; the frame's own time does not pass through it.
-        let mut at = self.line.place(frame.pts);
-        if let Some(last) = self.last
-            && at <= last
-        {
-            at = last + gst::ClockTime::from_useconds(11);
-        }
-        self.last = Some(at);
         if let Some(buffer) = buffer.get_mut() {
-            buffer.set_pts(at);
+            buffer.set_pts(self.line.place(frame.pts));
         }
         let interval = Ticks::from_duration(self.settings.key_interval);
         let due = self.last_key.is_none_or(|last| frame.pts - last >= interval || frame.pts < last);
@@ -277,17 +266,16 @@ fn parameter_sets(caps: &gst::Caps) -> Option<Bytes> {
     Some(record.annex_b())
 }
 
-/// A picture with four-byte lengths as canonical Annex B after `sets`. x264's own message (SEI
-/// 7.4.2.3.1 user data, 700 bytes of its settings) is left out.
+/// A picture with four-byte lengths as canonical Annex B after `sets`. x264's own parameter sets,
+/// the same ones, are left out, and so is its message (700 bytes of its settings).
 fn canonical(coded: &[u8], sets: &[u8]) -> Option<Bytes> {
-    const SEI: u8 = 6;
     let mut out = BytesMut::with_capacity(sets.len() + coded.len());
     out.put_slice(sets);
     let mut rest = coded;
     while !rest.is_empty() {
         let (length, after) = rest.split_first_chunk::<4>()?;
         let (nal, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-        if nal.first().is_some_and(|header| header & 0x1f != SEI) {
+        if nal.first().is_some_and(|header| NalKind::of(*header).is_picture()) {
             pipeline::annexb::push(&mut out, nal);
         }
         rest = after;

@@ -14,6 +14,10 @@ mod encoder;
 mod picture;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod audio_tests;
+#[cfg(test)]
+mod video_tests;
 
 /// H.264, and decoders of the other video codecs.
 pub mod h264 {
