@@ -9,6 +9,8 @@
 pub mod auth;
 pub mod hub;
 pub mod name;
+pub mod rtmp;
+pub mod rtp;
 
 pub use hub::Hub;
 pub use name::StreamName;
