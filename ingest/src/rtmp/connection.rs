@@ -1,0 +1,400 @@
+//! The life of one connection: bytes between the socket and the [`Session`], wishes to the owner
+//! of the node, media between the session and the hub.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use futures_util::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::error::Error;
+use super::publish::{Output, Publish};
+use super::session::{Event, Limits, Role, Session, Wish};
+use super::sessions::{Open, SessionState};
+use super::{Shared, add};
+use crate::auth::{Action, Request};
+use crate::hub::{Item, Publisher, Reader, Start, Writer};
+use crate::name::StreamName;
+
+/// Read buffer until a client's rights are known, in bytes.
+const READ_BEFORE_ACCESS: usize = 4 << 10;
+
+/// Read buffer of a publisher, in bytes.
+const READ_PUBLISHER: usize = 64 << 10;
+
+/// A viewer is sent this many bytes at once, if they are there.
+const WRITE_BATCH: usize = 64 << 10;
+
+/// Broken media messages in a row that end a publisher.
+const BROKEN_MAX: u32 = 100;
+
+/// How long a refused client may take to read why.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Runs a connection to its end and logs how it ended.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    open: Open,
+    socket: TcpStream,
+    shutdown: CancellationToken,
+) {
+    let mut connection = Connection::new(shared, open, socket, shutdown);
+    let ended = AssertUnwindSafe(connection.serve()).catch_unwind().await;
+    let ended = ended.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(Error::Panicked(words.unwrap_or_default()))
+    });
+    let counters = &connection.shared.counters;
+    match ended {
+        Ok(()) => info!("RTMP connection closed"),
+        Err(Error::Refused(reason)) => {
+            add(&counters.refused, 1);
+            warn!(%reason, "RTMP client refused");
+        }
+        Err(reason @ (Error::Kicked | Error::Replaced | Error::Stopping)) => {
+            info!(%reason, "RTMP connection ended");
+        }
+        Err(reason) => {
+            add(&counters.failed, 1);
+            warn!(%reason, "RTMP connection failed");
+        }
+    }
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    open: Open,
+    socket: TcpStream,
+    shutdown: CancellationToken,
+    session: Session,
+    input: BytesMut,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What a wait ended with.
+enum Woken {
+    /// So many bytes came; 0 at the end of the connection.
+    Read(usize),
+    /// There is something for the viewer.
+    Item(Item),
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Connection {
+    fn new(
+        shared: Arc<Shared>,
+        open: Open,
+        socket: TcpStream,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let config = &shared.config;
+        let limits = Limits {
+            handshake: config.handshake_timeout,
+            command: config.command_timeout,
+            idle: config.idle_timeout,
+            message_bytes: config.message_bytes_max.min(0xFF_FFFF),
+        };
+        let session = Session::new(limits, rand::random(), now());
+        let timer = Box::pin(tokio::time::sleep(config.handshake_timeout));
+        Self { shared, open, socket, shutdown, session, input: BytesMut::new(), timer }
+    }
+
+    async fn serve(&mut self) -> Result<(), Error> {
+        // Viewers' frames go out as they are, not when the next one fills the packet.
+        self.socket.set_nodelay(true)?;
+        loop {
+            while let Some(event) = self.session.handle(now(), &mut self.input)? {
+                match event {
+                    Event::Wish(wish) => return self.grant(wish).await,
+                    Event::End => return Ok(()),
+                    Event::Video(..) | Event::Audio(..) | Event::Data(_) => {}
+                }
+            }
+            self.flush().await?;
+            if self.read(None, READ_BEFORE_ACCESS).await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks whether the client may, then does what it wants.
+    async fn grant(&mut self, wish: Wish) -> Result<(), Error> {
+        let name = match wish.role {
+            Role::Publish => StreamName::for_publisher(&wish.name),
+            Role::Play => StreamName::parse(&wish.name),
+        };
+        let name = match name {
+            Ok(name) => name,
+            Err(error) => return self.refuse(&error.to_string(), error.to_string()).await,
+        };
+        tracing::Span::current().record("stream", name.as_str());
+        let request = Request {
+            action: match wish.role {
+                Role::Publish => Action::Publish,
+                Role::Play => Action::Read,
+            },
+            name: name.clone(),
+            protocol: "rtmp",
+            id: self.open.id().to_owned(),
+            ip: self.open.remote().ip(),
+            user: wish.user.clone(),
+            password: wish.password,
+            token: wish.token,
+            query: wish.query,
+            user_agent: wish.agent,
+        };
+        let shared = Arc::clone(&self.shared);
+        let limit = shared.config.command_timeout;
+        let answer = tokio::select! {
+            () = self.open.cancel().cancelled() => return Err(self.cancelled()),
+            answer = tokio::time::timeout(limit, shared.access.check(request)) => answer,
+        };
+        let Ok(answer) = answer else {
+            let _ = self.refuse("not allowed", String::new()).await;
+            return Err(Error::Stalled { what: "answer whether the client may do this", limit });
+        };
+        if let Err(refusal) = answer {
+            return self.refuse("not allowed", refusal.reason).await;
+        }
+        match wish.role {
+            Role::Publish => {
+                let publisher = Publisher {
+                    protocol: "rtmp",
+                    id: self.open.id().to_owned(),
+                    remote: self.open.remote().to_string(),
+                };
+                match shared.hub.publish(name.clone(), publisher, shared.config.take_over) {
+                    Ok(writer) => {
+                        self.open.begin(SessionState::Publish, name, wish.user);
+                        self.publish(writer).await
+                    }
+                    Err(error) => {
+                        self.refuse("the stream cannot be published now", error.to_string()).await
+                    }
+                }
+            }
+            Role::Play => {
+                let wait = shared.config.play_wait;
+                let reader = tokio::select! {
+                    () = self.open.cancel().cancelled() => return Err(self.cancelled()),
+                    reader = shared.hub.wait_subscribe(&name, Start::LastKey, wait) => reader,
+                };
+                match reader {
+                    Some(reader) => {
+                        self.open.begin(SessionState::Read, name, wish.user);
+                        self.play(reader).await
+                    }
+                    None => self.refuse("there is no such stream", "no such stream".into()).await,
+                }
+            }
+        }
+    }
+
+    /// Tells the client `words` and the log `reason`.
+    async fn refuse(&mut self, words: &str, reason: String) -> Result<(), Error> {
+        self.session.refuse(words);
+        self.hang_up().await;
+        Err(Error::Refused(reason))
+    }
+
+    async fn publish(&mut self, mut writer: Writer) -> Result<(), Error> {
+        self.session.accept(now());
+        info!("RTMP publisher accepted");
+        let mut media = Publish::default();
+        let mut out = Vec::new();
+        let mut broken = 0;
+        let mut repaired = 0;
+        loop {
+            let arrived = now();
+            while let Some(event) = self.session.handle(arrived, &mut self.input)? {
+                let taken = match event {
+                    Event::Video(time, data) => media.video(arrived, time, data, &mut out),
+                    Event::Audio(time, data) => media.audio(arrived, time, data, &mut out),
+                    Event::Data(values) => {
+                        media.metadata(&values, &mut out);
+                        Ok(())
+                    }
+                    Event::End => return Ok(()),
+                    Event::Wish(_) => Ok(()),
+                };
+                for output in out.drain(..) {
+                    broken = 0;
+                    match output {
+                        Output::Tracks(tracks) => writer.set_tracks(tracks),
+                        Output::Packet(packet) => writer.write(packet),
+                    }
+                }
+                if let Err(error) = taken {
+                    add(&self.shared.counters.media_errors, 1);
+                    if !error.can_pass() {
+                        return Err(error.into());
+                    }
+                    broken += 1;
+                    debug!(%error, broken, "RTMP media message passed over");
+                    if broken >= BROKEN_MAX {
+                        return Err(Error::BrokenMedia { count: broken, last: error.to_string() });
+                    }
+                }
+            }
+            if media.repaired() != repaired {
+                add(&self.shared.counters.clock_jumps, media.repaired() - repaired);
+                repaired = media.repaired();
+                debug!(repaired, "RTMP publisher's clock jumped");
+            }
+            self.flush().await?;
+            if self.read(Some(&writer), READ_PUBLISHER).await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn play(&mut self, mut reader: Reader) -> Result<(), Error> {
+        self.session.accept(now());
+        info!("RTMP viewer accepted");
+        self.flush().await?;
+        loop {
+            match self.wait_item(&mut reader).await? {
+                Woken::Read(0) => return Ok(()),
+                Woken::Read(_) => {
+                    while let Some(event) = self.session.handle(now(), &mut self.input)? {
+                        if event == Event::End {
+                            return Ok(());
+                        }
+                    }
+                }
+                Woken::Item(item) => {
+                    let mut next = Some(item);
+                    while let Some(item) = next {
+                        if !self.item(item).await? {
+                            return Ok(());
+                        }
+                        let room = self.session.output().len() < WRITE_BATCH;
+                        next = if room { reader.try_next() } else { None };
+                    }
+                }
+            }
+            self.flush().await?;
+        }
+    }
+
+    /// Gives one item to the viewer; false at the end.
+    async fn item(&mut self, item: Item) -> Result<bool, Error> {
+        match item {
+            Item::Tracks(tracks) => {
+                if !self.session.send_tracks(&tracks) {
+                    self.session.end("the stream has nothing that RTMP can carry");
+                    self.hang_up().await;
+                    return Err(Error::Refused("no track that RTMP can carry".into()));
+                }
+            }
+            Item::Packet(packet) => self.session.send_packet(&packet),
+            Item::Lagged(packets) => {
+                debug!(packets, "RTMP viewer was too slow");
+                self.session.lagged();
+            }
+            Item::End => {
+                self.session.end("the stream has ended");
+                self.hang_up().await;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for bytes. The timer is put off only when it fires, not with each read.
+    async fn read(&mut self, writer: Option<&Writer>, room: usize) -> Result<usize, Error> {
+        if self.session.next_timeout().is_some_and(|next| self.timer.deadline() > next.into()) {
+            self.set_timer();
+        }
+        loop {
+            self.input.reserve(room);
+            let closed = async {
+                match writer {
+                    Some(writer) => writer.closed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let count = tokio::select! {
+                biased;
+                () = self.open.cancel().cancelled() => return Err(self.cancelled()),
+                () = closed => return Err(Error::Replaced),
+                count = self.socket.read_buf(&mut self.input) => count?,
+                () = &mut self.timer => {
+                    self.session.handle_timeout(now())?;
+                    self.set_timer();
+                    continue;
+                }
+            };
+            self.count_in(count);
+            return Ok(count);
+        }
+    }
+
+    async fn wait_item(&mut self, reader: &mut Reader) -> Result<Woken, Error> {
+        self.input.reserve(READ_BEFORE_ACCESS);
+        let count = tokio::select! {
+            biased;
+            () = self.open.cancel().cancelled() => return Err(self.cancelled()),
+            count = self.socket.read_buf(&mut self.input) => count?,
+            item = reader.next() => return Ok(Woken::Item(item)),
+        };
+        self.count_in(count);
+        Ok(Woken::Read(count))
+    }
+
+    fn count_in(&self, count: usize) {
+        self.open.received(count as u64);
+        add(&self.shared.counters.bytes_in, count as u64);
+    }
+
+    fn set_timer(&mut self) {
+        // A day stands for never: the state in which nothing is waited for ends by itself.
+        let next = self.session.next_timeout();
+        let next = next.unwrap_or_else(|| now() + std::time::Duration::from_secs(86_400));
+        self.timer.as_mut().reset(next.into());
+    }
+
+    /// Sends what the session has to say.
+    async fn flush(&mut self) -> Result<(), Error> {
+        let out = self.session.output();
+        if out.is_empty() {
+            return Ok(());
+        }
+        let count = out.len() as u64;
+        let limit = self.shared.config.write_timeout;
+        let written = tokio::select! {
+            () = self.open.cancel().cancelled() => return Err(self.cancelled()),
+            written = tokio::time::timeout(limit, self.socket.write_all_buf(out)) => written,
+        };
+        written.map_err(|_| Error::Stalled { what: "reading by the client", limit })??;
+        self.open.sent(count);
+        add(&self.shared.counters.bytes_out, count);
+        Ok(())
+    }
+
+    /// Sends the last words and waits a moment for the client to go, so that they are not lost in
+    /// a reset.
+    async fn hang_up(&mut self) {
+        if self.flush().await.is_err() || self.socket.shutdown().await.is_err() {
+            return;
+        }
+        let mut rest = [0; 1024];
+        let gone = async { while matches!(self.socket.read(&mut rest).await, Ok(1..)) {} };
+        let _ = tokio::time::timeout(LINGER, gone).await;
+    }
+
+    fn cancelled(&self) -> Error {
+        if self.shutdown.is_cancelled() { Error::Stopping } else { Error::Kicked }
+    }
+}

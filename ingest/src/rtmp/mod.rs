@@ -1,0 +1,233 @@
+//! RTMP: publishers and viewers on port 1935.
+//!
+//! This file and [`connection`] are the shell: a listener, and one task and one log span for each
+//! connection. What is said and what it means is decided in the cores beside it, which do no input
+//! or output. Whatever a peer does ends its own connection at most, with a reason in the log.
+//! RTMPS, Adobe's challenge login and pulling from other servers are not here.
+
+mod amf;
+mod chunk;
+mod clock;
+mod connection;
+mod error;
+mod flv;
+mod handshake;
+mod play;
+mod publish;
+mod session;
+mod sessions;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, info, warn};
+
+pub use amf::AmfError;
+pub use chunk::ChunkError;
+pub use error::Error;
+pub use flv::MediaError;
+pub use handshake::HandshakeError;
+pub use sessions::{SessionState, SessionStatus, Sessions};
+
+use crate::auth::SharedAccess;
+use crate::hub::Hub;
+
+/// Pause after the system refused to accept, for want of file descriptors say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a server listens on and how much it takes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen. Port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// From accepting a connection to the end of its handshake.
+    pub handshake_timeout: Duration,
+    /// From the handshake to `publish` or `play`, and for the question whether that is allowed.
+    pub command_timeout: Duration,
+    /// Between two media messages of a publisher.
+    pub idle_timeout: Duration,
+    /// For a viewer, or a client that waits for an answer, to take what was sent to it.
+    pub write_timeout: Duration,
+    /// How long a viewer waits for a stream that is not there.
+    pub play_wait: Duration,
+    /// Whether a second publisher of a name replaces the first; it is refused otherwise.
+    pub take_over: bool,
+    /// Connections at the same time.
+    pub connections_max: usize,
+    /// Of these, connections that neither publish nor play yet, so that idle ones cannot lock
+    /// publishers out.
+    pub idle_connections_max: usize,
+    /// Bytes of one message, at most 16 MiB - 1.
+    pub message_bytes_max: usize,
+}
+
+impl Default for Config {
+    /// Loopback on port 1935; 10 s for handshake, command and writing, 20 s between media, 2 s for
+    /// a stream to appear; 1,000 connections, 256 of them idle; messages of 10 MiB; a second
+    /// publisher is refused.
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 1935)),
+            handshake_timeout: Duration::from_secs(10),
+            command_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(10),
+            play_wait: Duration::from_secs(2),
+            take_over: false,
+            connections_max: 1000,
+            idle_connections_max: 256,
+            message_bytes_max: 10 << 20,
+        }
+    }
+}
+
+/// What a server has counted since its start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    connections: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    media_errors: AtomicU64,
+    clock_jumps: AtomicU64,
+}
+
+/// [`Counters`] at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountersSnapshot {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Connections, publishers and viewers turned away: limits, credentials, names, second
+    /// publishers.
+    pub refused: u64,
+    /// Connections ended by an error.
+    pub failed: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Media messages that could not be used.
+    pub media_errors: u64,
+    /// Jumps of publishers' clocks that were repaired.
+    pub clock_jumps: u64,
+}
+
+impl Counters {
+    /// The figures now.
+    pub fn snapshot(&self) -> CountersSnapshot {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CountersSnapshot {
+            connections: get(&self.connections),
+            refused: get(&self.refused),
+            failed: get(&self.failed),
+            bytes_in: get(&self.bytes_in),
+            bytes_out: get(&self.bytes_out),
+            media_errors: get(&self.media_errors),
+            clock_jumps: get(&self.clock_jumps),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+/// A listener that is bound and waits to be run.
+pub struct Server {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What all connections of a server use.
+struct Shared {
+    config: Config,
+    hub: Hub,
+    access: SharedAccess,
+    counters: Arc<Counters>,
+    sessions: Sessions,
+}
+
+impl Server {
+    /// Binds the listener. Nothing is accepted before [`Self::run`].
+    ///
+    /// # Errors
+    /// The system's, when the address cannot be had.
+    pub async fn bind(
+        config: Config,
+        hub: Hub,
+        access: SharedAccess,
+        counters: Arc<Counters>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(config.addr).await?;
+        let local_addr = listener.local_addr()?;
+        let sessions = Sessions::default();
+        let shared = Arc::new(Shared { config, hub, access, counters, sessions });
+        Ok(Self { listener, local_addr, shared })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Its connections, for listing and ending them. The handle outlives the server.
+    pub fn sessions(&self) -> Sessions {
+        self.shared.sessions.clone()
+    }
+
+    /// Accepts connections until `shutdown`, then ends them all and returns.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let tasks = TaskTracker::new();
+        info!(addr = %self.local_addr, "RTMP listens");
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.admit(socket, peer, &shutdown, &tasks),
+                Err(error) => {
+                    warn!(%error, "RTMP cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    fn admit(
+        &self,
+        socket: tokio::net::TcpStream,
+        peer: SocketAddr,
+        shutdown: &CancellationToken,
+        tasks: &TaskTracker,
+    ) {
+        let Shared { config, counters, sessions, .. } = &*self.shared;
+        let (all, idle) = sessions.counts();
+        if all >= config.connections_max || idle >= config.idle_connections_max {
+            add(&counters.refused, 1);
+            warn!(%peer, all, idle, "RTMP connection refused: too many");
+            return;
+        }
+        add(&counters.connections, 1);
+        let session = sessions.open(peer, shutdown.child_token());
+        let span = tracing::info_span!(
+            "rtmp",
+            session = %session.id(),
+            %peer,
+            stream = tracing::field::Empty
+        );
+        let shared = Arc::clone(&self.shared);
+        tasks.spawn(connection::run(shared, session, socket, shutdown.clone()).instrument(span));
+    }
+}
