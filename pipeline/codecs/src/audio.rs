@@ -151,7 +151,8 @@ impl Transcoder {
         let mut samples = Vec::new();
         while let Some(output) = self.decoder.pop() {
             let bytes = output.buffer.map_readable().map_err(|error| failed(&error))?;
-            samples.extend(bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
+            samples
+                .extend(bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
         }
         if samples.is_empty() {
             // Before the first sound, decoder and resampler may swallow a short packet.

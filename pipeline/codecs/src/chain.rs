@@ -87,15 +87,13 @@ impl Chain {
             .build();
         let input = gst::Pad::builder(gst::PadDirection::Src).build();
         let bus = gst::Bus::new();
-        let chain =
-            Self { stage, elements, input, output, bus, inbox, started: false };
+        let chain = Self { stage, elements, input, output, bus, inbox, started: false };
         for pair in chain.elements.windows(2) {
             pair[0].link(&pair[1]).map_err(|error| failed(&error))?;
         }
         let ends = chain.elements.first().zip(chain.elements.last());
-        let ends = ends.and_then(|(first, last)| {
-            first.static_pad("sink").zip(last.static_pad("src"))
-        });
+        let ends =
+            ends.and_then(|(first, last)| first.static_pad("sink").zip(last.static_pad("src")));
         let (first, last) = ends.ok_or_else(|| failed(&"no pads"))?;
         chain.input.link(&first).map_err(|error| failed(&error))?;
         last.link(&chain.output).map_err(|error| failed(&error))?;

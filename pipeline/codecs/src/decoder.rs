@@ -35,7 +35,7 @@ struct Inside {
     arrived: Instant,
 }
 
-/// Brings what the pipeline does not know (4:2:2, 4:4:4, more than 8 bit, fields) to I420.
+/// Brings what the pipeline does not know (4:2:2, 4:4:4, more than 8 bit) to I420.
 struct Converter {
     chain: Chain,
     caps: gst::Caps,
@@ -73,10 +73,8 @@ impl Decoder {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_threads(track: &VideoTrack, threads: u32) -> Result<Self, StageError> {
-        crate::init().map_err(|error| StageError::Failed {
-            stage: "decoder",
-            reason: error.to_string(),
-        })?;
+        crate::init()
+            .map_err(|error| StageError::Failed { stage: "decoder", reason: error.to_string() })?;
         // Refused here rather than at the first packet.
         input_caps(track.codec)?;
         Ok(Self {
@@ -116,7 +114,12 @@ impl Decoder {
     }
 
     /// Feeds a packet and collects frames. `known` is false in a replay, whose frames are out.
-    fn feed(&mut self, packet: &Packet, known: bool, out: &mut Vec<Frame>) -> Result<(), StageError> {
+    fn feed(
+        &mut self,
+        packet: &Packet,
+        known: bool,
+        out: &mut Vec<Frame>,
+    ) -> Result<(), StageError> {
         if self.chain.is_none() {
             self.chain = Some(self.chain()?);
         }
@@ -147,7 +150,8 @@ impl Decoder {
     /// Takes out what the chain has given.
     fn collect(&mut self, out: &mut Vec<Frame>) -> Result<(), StageError> {
         while let Some(output) = self.chain.as_ref().and_then(Chain::pop) {
-            let found = self.inside.iter().position(|inside| Some(inside.at) == output.buffer.pts());
+            let found =
+                self.inside.iter().position(|inside| Some(inside.at) == output.buffer.pts());
             let Some(inside) = found.and_then(|place| self.inside.remove(place)) else { continue };
             out.push(self.frame(output, &inside)?);
         }
@@ -157,7 +161,7 @@ impl Decoder {
     fn frame(&mut self, mut output: Output, inside: &Inside) -> Result<Frame, StageError> {
         let mut info = self.info(&output.caps)?;
         if picture::plain_format(&info).is_none() {
-            output = self.convert(output, &info)?;
+            output = self.convert(output)?;
             info = video_info(&output.caps)?;
         }
         picture::frame(self.codec.name(), output, &info, inside.pts, inside.arrived)
@@ -174,39 +178,23 @@ impl Decoder {
         Ok(info)
     }
 
-    fn convert(
-        &mut self,
-        output: Output,
-        info: &gst_video::VideoInfo,
-    ) -> Result<Output, StageError> {
+    fn convert(&mut self, output: Output) -> Result<Output, StageError> {
         const STAGE: &str = "videoconvert";
         if self.converter.as_ref().is_none_or(|converter| converter.caps != output.caps) {
-            let mut elements = Vec::new();
-            if info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive {
-                let deinterlace = element("deinterlace")?;
-                // One frame from each, from its own lines: no waiting for the next.
-                deinterlace.set_property_from_str("mode", "interlaced");
-                deinterlace.set_property_from_str("method", "linear");
-                deinterlace.set_property_from_str("fields", "top");
-                elements.push(deinterlace);
-            }
-            elements.push(element("videoconvert")?);
-            // The same colours, other samples: nothing but format and field order changes.
-            let mut accepts = gst_video::VideoCapsBuilder::new()
-                .format(gst_video::VideoFormat::I420)
-                .field("interlace-mode", "progressive");
+            // The same colours and fields, other samples.
+            let mut accepts =
+                gst_video::VideoCapsBuilder::new().format(gst_video::VideoFormat::I420);
             let signalled =
                 output.caps.structure(0).and_then(|caps| caps.get::<String>("colorimetry").ok());
             if let Some(colorimetry) = signalled {
                 accepts = accepts.field("colorimetry", colorimetry);
             }
             let accepts = accepts.build();
-            let mut chain = Chain::new(STAGE, elements, &accepts)?;
+            let mut chain = Chain::new(STAGE, vec![element("videoconvert")?], &accepts)?;
             chain.set_caps(&output.caps)?;
             self.converter = Some(Converter { chain, caps: output.caps.clone() });
         }
-        let unable =
-            || StageError::Unsupported { stage: STAGE, what: output.caps.to_string() };
+        let unable = || StageError::Unsupported { stage: STAGE, what: output.caps.to_string() };
         let Some(converter) = &self.converter else { return Err(unable()) };
         converter.chain.push(output.buffer.clone())?;
         converter.chain.pop().ok_or_else(unable)
@@ -240,7 +228,10 @@ impl stage::Decoder for Decoder {
             self.needs_key = false;
             self.group.clear();
         }
-        if !self.reorders && packet.pts != packet.dts && matches!(self.codec, Codec::H264 | Codec::Hevc) {
+        if !self.reorders
+            && packet.pts != packet.dts
+            && matches!(self.codec, Codec::H264 | Codec::Hevc)
+        {
             self.begin_reordering(out)?;
         }
         if self.needs_key {

@@ -4,10 +4,10 @@
 //! packet gets its frame's own `pts`, and a key frame is asked for when the stream's clock says so,
 //! whatever the rate really is.
 
+use bytes::{BufMut, Bytes, BytesMut};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
-use bytes::{BufMut, Bytes, BytesMut};
 use pipeline::frame::{Color, PixelFormat};
 use pipeline::h264::NalKind;
 use pipeline::packet::VideoTrack;
@@ -128,14 +128,7 @@ impl Encoder {
                 what: format!("a picture of {}", settings.size),
             });
         }
-        Ok(Self {
-            settings,
-            options,
-            size,
-            open: None,
-            line: Line::default(),
-            last_key: None,
-        })
+        Ok(Self { settings, options, size, open: None, line: Line::default(), last_key: None })
     }
 
     fn threads(&self) -> u32 {
@@ -221,10 +214,7 @@ impl stage::Encoder for Encoder {
                 .ok_or_else(|| failed("no parameter sets came out".to_owned()))?;
         }
         let key = !output.buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        let coded = output
-            .buffer
-            .map_readable()
-            .map_err(|error| failed(error.to_string()))?;
+        let coded = output.buffer.map_readable().map_err(|error| failed(error.to_string()))?;
         let data = canonical(&coded, if key { &open.sets } else { &[] })
             .ok_or_else(|| failed("a unit that is cut off came out".to_owned()))?;
         if key {

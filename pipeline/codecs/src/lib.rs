@@ -7,6 +7,8 @@
 //! no demuxer, no network element and no element that picks others by itself (`decodebin`).
 
 pub mod audio;
+#[cfg(test)]
+mod audio_tests;
 mod chain;
 mod clock;
 mod decoder;
@@ -14,8 +16,6 @@ mod encoder;
 mod picture;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod audio_tests;
 #[cfg(test)]
 mod video_tests;
 
@@ -61,7 +61,6 @@ const NEEDED: &[(&str, &str)] = &[
     ("audioresample", "gstreamer1.0-plugins-base"),
     ("opusdec", "gstreamer1.0-plugins-base"),
     ("opusenc", "gstreamer1.0-plugins-base"),
-    ("deinterlace", "gstreamer1.0-plugins-good"),
     ("vp8dec", "gstreamer1.0-plugins-good"),
     ("vp9dec", "gstreamer1.0-plugins-good"),
     ("x264enc", "gstreamer1.0-plugins-ugly"),

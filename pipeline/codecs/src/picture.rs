@@ -47,14 +47,43 @@ fn extent(format: PixelFormat, size: Size, plane: usize) -> Option<(usize, usize
 
 /// The pipeline's name for a format, for the two that it takes as they are.
 pub(crate) fn plain_format(info: &gst_video::VideoInfo) -> Option<PixelFormat> {
-    if info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive {
-        return None;
-    }
     match info.format() {
         gst_video::VideoFormat::I420 => Some(PixelFormat::I420),
         gst_video::VideoFormat::Nv12 => Some(PixelFormat::Nv12),
         _ => None,
     }
+}
+
+/// Whether the picture's odd and even rows were taken at two moments.
+fn has_fields(buffer: &gst::BufferRef, info: &gst_video::VideoInfo) -> bool {
+    match info.interlace_mode() {
+        gst_video::VideoInterlaceMode::Progressive => false,
+        gst_video::VideoInterlaceMode::Mixed => {
+            buffer.flags().bits() & gst_video::VideoBufferFlags::INTERLACED.bits() != 0
+        }
+        _ => true,
+    }
+}
+
+/// The planes with every odd row put between its neighbours, in memory of its own. Half of the
+/// picture's detail for no combs and no wait: elements for this hold a picture back.
+fn even_rows(planes: &HostPlanes, count: usize) -> Option<HostPlanes> {
+    let mut bytes = Vec::new();
+    let mut places = Vec::with_capacity(count);
+    for index in 0..count {
+        let plane = planes.plane(index);
+        places.push(Plane { offset: bytes.len(), stride: plane.row_bytes, ..plane });
+        for row in 0..plane.rows {
+            let above = planes.row(index, row & !1);
+            if row % 2 == 0 || row + 1 == plane.rows {
+                bytes.extend_from_slice(above);
+            } else {
+                let mean = |(a, b): (&u8, &u8)| u8::midpoint(*a, *b);
+                bytes.extend(above.iter().zip(planes.row(index, row + 1)).map(mean));
+            }
+        }
+    }
+    HostPlanes::new(Arc::new(bytes), places)
 }
 
 /// What the stream says about colour; what it does not say follows [`Color::unsignalled`].
@@ -80,8 +109,8 @@ pub(crate) fn frame(
 ) -> Result<Frame, StageError> {
     let size = Size::new(info.width(), info.height());
     let format = plain_format(info).filter(|_| size.is_valid());
-    let format = format
-        .ok_or_else(|| StageError::Unsupported { stage, what: output.caps.to_string() })?;
+    let format =
+        format.ok_or_else(|| StageError::Unsupported { stage, what: output.caps.to_string() })?;
     let failed = |reason: &str| StageError::Failed { stage, reason: reason.to_owned() };
     let places: Vec<(usize, i32)> = match output.buffer.meta::<gst_video::VideoMeta>() {
         Some(meta) => meta.offset().iter().copied().zip(meta.stride().iter().copied()).collect(),
@@ -93,11 +122,14 @@ pub(crate) fn frame(
         let stride = usize::try_from(stride).map_err(|_| failed("a plane upside down"))?;
         planes.push(Plane { offset, stride, row_bytes, rows });
     }
+    let fields = has_fields(&output.buffer, info);
+    let count = planes.len();
     let mapped = output
         .buffer
         .into_mapped_buffer_readable()
         .map_err(|_| failed("a picture that cannot be mapped"))?;
     let planes = HostPlanes::new(Arc::new(Mapped(mapped)), planes)
+        .and_then(|planes| if fields { even_rows(&planes, count) } else { Some(planes) })
         .ok_or_else(|| failed("planes beyond their buffer"))?;
     let color = color(info, size);
     Ok(Frame { pts, size, format, color, surface: Surface::Host(planes), arrived })

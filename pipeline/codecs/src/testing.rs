@@ -54,8 +54,7 @@ pub(crate) fn clip(size: Size, count: usize, codec: &[&str]) -> Clip {
         false => "h264_mp4toannexb,h264_metadata=aud=insert",
     };
     let format = if hevc { "hevc" } else { "h264" };
-    let stream =
-        ffmpeg(&["-i", file, "-c", "copy", "-bsf:v", filter, "-f", format, "pipe:1"], b"");
+    let stream = ffmpeg(&["-i", file, "-c", "copy", "-bsf:v", filter, "-f", format, "pipe:1"], b"");
     let times = Command::new("ffprobe")
         .args(["-loglevel", "error", "-select_streams", "v", "-show_entries", "packet=pts,dts"])
         .args(["-of", "csv=p=0", file])
@@ -109,7 +108,9 @@ fn split(stream: &[u8], hevc: bool, times: impl Fn(usize) -> (i64, i64)) -> Vec<
 
 /// The samples of a frame in host memory, without padding.
 pub(crate) fn samples(frame: &Frame) -> Vec<u8> {
-    let pipeline::frame::Surface::Host(planes) = &frame.surface else { panic!("not in host memory") };
+    let pipeline::frame::Surface::Host(planes) = &frame.surface else {
+        panic!("not in host memory")
+    };
     let mut out = Vec::new();
     for plane in 0..3 {
         for row in 0..planes.plane(plane).rows {

@@ -194,11 +194,8 @@ fn broken_pictures_are_named_and_the_next_key_picture_mends_them() {
 
 #[test]
 fn noise_instead_of_pictures_is_an_error_and_nothing_else() {
-    let mut decoder = track(&VideoTrack {
-        codec: Codec::H264,
-        size: SMALL,
-        parameter_sets: bytes::Bytes::new(),
-    });
+    let mut decoder =
+        track(&VideoTrack { codec: Codec::H264, size: SMALL, parameter_sets: bytes::Bytes::new() });
     let mut seed = 1_u32;
     for index in 0..200 {
         let mut data = vec![0, 0, 0, 1];
@@ -260,8 +257,23 @@ fn vp8_and_vp9_are_decoded_by_the_same_means() {
         let source = format!("testsrc2=size={size}:rate=30");
         let stream = ffmpeg(
             &[
-                "-f", "lavfi", "-i", &source, "-frames:v", "10", "-c:v", name, "-deadline",
-                "realtime", "-lag-in-frames", "0", "-auto-alt-ref", "0", "-f", "ivf", "pipe:1",
+                "-f",
+                "lavfi",
+                "-i",
+                &source,
+                "-frames:v",
+                "10",
+                "-c:v",
+                name,
+                "-deadline",
+                "realtime",
+                "-lag-in-frames",
+                "0",
+                "-auto-alt-ref",
+                "0",
+                "-f",
+                "ivf",
+                "pipe:1",
             ],
             b"",
         );
@@ -450,12 +462,15 @@ fn measure_cost() {
             decoder.decode(packet, &mut frames).unwrap();
         }
         for preset in [Preset::Ultrafast, Preset::Superfast, Preset::Veryfast] {
-            for (profile, threads) in
-                [(Profile::ConstrainedBaseline, 1), (Profile::ConstrainedBaseline, 2), (Profile::High, 1)]
-            {
+            for (profile, threads) in [
+                (Profile::ConstrainedBaseline, 1),
+                (Profile::ConstrainedBaseline, 2),
+                (Profile::High, 1),
+            ] {
                 let options = Options { preset, profile, threads };
                 let mut encoder =
-                    Encoder::with_options(EncoderSettings::for_picture(size, 30.0), options).unwrap();
+                    Encoder::with_options(EncoderSettings::for_picture(size, 30.0), options)
+                        .unwrap();
                 let start = cpu_seconds();
                 let (mut bytes, mut error, mut samples_seen) = (0, 0.0, 0.0);
                 let mut coded = Vec::new();

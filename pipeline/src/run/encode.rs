@@ -288,8 +288,7 @@ impl Worker {
             Ok((mut packet, track)) => {
                 let encode = after_graph.elapsed();
                 let wait = started.saturating_duration_since(decoded);
-                let timing =
-                    Timing { queue, decode, wait, graph: after_graph - started, encode };
+                let timing = Timing { queue, decode, wait, graph: after_graph - started, encode };
                 packet.arrived = arrived;
                 if processed {
                     self.shared.counts.out.fetch_add(1, Ordering::Relaxed);

@@ -105,7 +105,7 @@ struct FakeEncoder {
 impl Encoder for FakeEncoder {
     fn encode(&mut self, frame: &Frame, force_key: bool) -> Result<Packet, StageError> {
         assert_eq!(frame.size, self.size, "a picture of another size reached the encoder");
-        let key = force_key || std::mem::take(&mut self.first);
+        let key = std::mem::take(&mut self.first) || force_key;
         Ok(Packet {
             kind: TrackKind::Video,
             pts: frame.pts,
@@ -121,9 +121,7 @@ impl Encoder for FakeEncoder {
     }
 }
 
-fn graph(
-    run: impl FnMut(&mut Frame) -> Result<(), StageError> + Send + 'static,
-) -> Box<dyn Stage> {
+fn graph(run: impl FnMut(&mut Frame) -> Result<(), StageError> + Send + 'static) -> Box<dyn Stage> {
     Box::new(FakeGraph(Box::new(run)))
 }
 
@@ -152,7 +150,9 @@ fn setup() -> Setup {
         codec: Codec::H264,
         decoder: Box::new(|| Ok(Box::new(FakeDecoder(Box::new(|_| {}))))),
         graph: Box::new(|_| Ok(graph(|_| Ok(())))),
-        encoder: Box::new(|settings| Ok(Box::new(FakeEncoder { size: settings.size, first: true }))),
+        encoder: Box::new(|settings| {
+            Ok(Box::new(FakeEncoder { size: settings.size, first: true }))
+        }),
         frames_per_second: 30.0,
         bitrate: None,
         key_interval: Duration::from_secs(2),
@@ -243,9 +243,8 @@ fn a_slow_decoder_skips_to_the_next_key_frame_and_asks_for_it() {
     let Setup { mut config, events } = setup();
     // Twice the time that the stream has for a picture.
     let slow = Duration::from_millis(4);
-    config.decoder = Box::new(move || {
-        Ok(Box::new(FakeDecoder(Box::new(move |_| std::thread::sleep(slow)))))
-    });
+    config.decoder =
+        Box::new(move || Ok(Box::new(FakeDecoder(Box::new(move |_| std::thread::sleep(slow))))));
     let engine = Engine::spawn(config).unwrap();
     // 2 ms a picture, all of them references (the bytes hold no H.264 slice that says otherwise).
     let at = |index: i64, key| {
@@ -317,17 +316,20 @@ fn a_decoder_that_is_behind_leaves_out_what_nothing_refers_to() {
 fn a_full_queue_is_thrown_away_and_decoding_goes_on_at_a_key_packet() {
     let Setup { mut config, events } = setup();
     let (leave, wait) = sync_channel::<()>(1);
+    let (enter, entered) = sync_channel::<()>(1);
     let mut wait = Some(wait);
     config.decoder = Box::new(move || {
-        let mut wait = wait.take();
+        let (mut wait, enter) = (wait.take(), enter.clone());
         Ok(Box::new(FakeDecoder(Box::new(move |_| {
             if let Some(wait) = wait.take() {
+                enter.send(()).unwrap();
                 let _ = wait.recv();
             }
         }))))
     });
     let engine = Engine::spawn(config).unwrap();
     engine.push(packet(0, true, 64));
+    entered.recv_timeout(PATIENCE).unwrap();
     for index in 1..=QUEUE_PACKETS_MAX as i64 + 50 {
         engine.push(packet(index, false, 64));
     }
