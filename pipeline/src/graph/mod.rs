@@ -40,4 +40,4 @@ pub use prompts::{default_prompt, passthrough_prompt};
 pub use registry::{CLASSES_MAX, Registry};
 pub use spec::{InputSpec, NodeSpec, OutputSpec, Widget};
 pub use validate::validate;
-pub use value::{Image, Kind, Mask, Opaque, Plane, Shape, Value};
+pub use value::{Image, Kind, Mask, Opaque, Samples, Shape, Value};

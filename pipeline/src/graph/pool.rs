@@ -7,22 +7,22 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::value::{Image, Plane, Value};
+use super::value::{Image, Samples, Value};
 use crate::frame::Size;
 
 /// Free planes of one graph.
 #[derive(Debug, Default)]
 pub struct Pool {
-    free: Vec<Plane>,
+    free: Vec<Samples>,
 }
 
 /// A plane that nobody else sees, to be written and then [frozen](Self::freeze).
 #[derive(Debug)]
-pub struct PlaneBuf(Plane);
+pub struct PlaneBuf(Samples);
 
 impl PlaneBuf {
     /// Makes it shareable.
-    pub fn freeze(self) -> Plane {
+    pub fn freeze(self) -> Samples {
         self.0
     }
 }
@@ -57,7 +57,7 @@ impl Pool {
     }
 
     /// `plane` for writing: itself when nobody else reads it, else a copy.
-    pub fn own(&mut self, mut plane: Plane) -> PlaneBuf {
+    pub fn own(&mut self, mut plane: Samples) -> PlaneBuf {
         if Arc::get_mut(&mut plane).is_some() {
             return PlaneBuf(plane);
         }
@@ -67,7 +67,7 @@ impl Pool {
     }
 
     /// Takes back a plane unless somebody still reads it.
-    pub fn recycle_plane(&mut self, mut plane: Plane) {
+    pub fn recycle_plane(&mut self, mut plane: Samples) {
         if Arc::get_mut(&mut plane).is_some() {
             self.free.push(plane);
         }
@@ -95,7 +95,7 @@ impl Pool {
         mut work: impl FnMut(&mut Pool, &[f32], &mut [f32]),
     ) -> Image {
         let length = size.pixels() as usize;
-        let mut one = |pool: &mut Pool, plane: Plane| {
+        let mut one = |pool: &mut Pool, plane: Samples| {
             let mut out = pool.plane(length);
             work(pool, &plane, &mut out);
             pool.recycle_plane(plane);
@@ -114,7 +114,7 @@ impl Pool {
     /// A picture with every plane changed in place where nobody else reads it.
     pub fn edit(&mut self, image: Image, mut work: impl FnMut(&mut [f32])) -> Image {
         let size = image.size();
-        let mut one = |pool: &mut Pool, plane: Plane| {
+        let mut one = |pool: &mut Pool, plane: Samples| {
             let mut plane = pool.own(plane);
             work(&mut plane);
             plane.freeze()
@@ -127,6 +127,23 @@ impl Pool {
         } else {
             image.into_planes().map(|plane| one(self, plane))
         };
+        Image::new(size, planes).unwrap_or_else(|| unreachable!("planes keep their length"))
+    }
+
+    /// The same with `work` told the channel, so that a grey picture may become a coloured one.
+    pub fn edit_channels(
+        &mut self,
+        image: Image,
+        mut work: impl FnMut(usize, &mut [f32]),
+    ) -> Image {
+        let size = image.size();
+        let mut channel = 0;
+        let planes = image.into_planes().map(|plane| {
+            let mut plane = self.own(plane);
+            work(channel, &mut plane);
+            channel += 1;
+            plane.freeze()
+        });
         Image::new(size, planes).unwrap_or_else(|| unreachable!("planes keep their length"))
     }
 

@@ -16,24 +16,24 @@ use std::sync::Arc;
 use crate::frame::Size;
 
 /// The samples of one channel, row by row.
-pub type Plane = Arc<Vec<f32>>;
+pub type Samples = Arc<Vec<f32>>;
 
 /// An `IMAGE`: one colour picture in host memory.
 #[derive(Clone, PartialEq)]
 pub struct Image {
     size: Size,
-    planes: [Plane; 3],
+    planes: [Samples; 3],
 }
 
 impl Image {
     /// A picture of red, green and blue, or `None` when a plane has not `size.pixels()` samples.
-    pub fn new(size: Size, planes: [Plane; 3]) -> Option<Self> {
+    pub fn new(size: Size, planes: [Samples; 3]) -> Option<Self> {
         let right = planes.iter().all(|plane| plane.len() as u64 == size.pixels());
         right.then_some(Self { size, planes })
     }
 
     /// A picture whose three channels are one plane, or `None` when its length does not fit.
-    pub fn grey(size: Size, plane: Plane) -> Option<Self> {
+    pub fn grey(size: Size, plane: Samples) -> Option<Self> {
         Self::new(size, [plane.clone(), plane.clone(), plane])
     }
 
@@ -57,7 +57,7 @@ impl Image {
     }
 
     /// The planes themselves, to be edited through [`super::Pool::own`].
-    pub fn into_planes(self) -> [Plane; 3] {
+    pub fn into_planes(self) -> [Samples; 3] {
         self.planes
     }
 }
@@ -72,12 +72,12 @@ impl fmt::Debug for Image {
 #[derive(Clone, PartialEq)]
 pub struct Mask {
     size: Size,
-    plane: Plane,
+    plane: Samples,
 }
 
 impl Mask {
     /// A mask, or `None` when the plane has not `size.pixels()` samples.
-    pub fn new(size: Size, plane: Plane) -> Option<Self> {
+    pub fn new(size: Size, plane: Samples) -> Option<Self> {
         (plane.len() as u64 == size.pixels()).then_some(Self { size, plane })
     }
 
@@ -92,7 +92,7 @@ impl Mask {
     }
 
     /// The plane itself, to be edited through [`super::Pool::own`].
-    pub fn into_plane(self) -> Plane {
+    pub fn into_plane(self) -> Samples {
         self.plane
     }
 }

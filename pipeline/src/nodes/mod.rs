@@ -1,7 +1,20 @@
 //! The node classes that run on the host: ComfyUI's, with its names, inputs, defaults and
 //! arithmetic, and our own, whose names begin with `Millstream`.
+//!
+//! Planes are `f32`, rows are slices, and loops are plain so that the compiler vectorises them.
+//! Whatever can be worked out from constants and sizes is worked out when a node is built.
 
+mod blend;
+mod blur;
+mod canny;
 mod frame;
+mod lanczos;
+mod mask;
+mod place;
+mod resample;
+mod scale;
+mod strokes;
+mod text;
 
 use std::sync::Arc;
 
@@ -9,5 +22,28 @@ use crate::graph::NodeClass;
 
 /// All classes of this crate.
 pub(crate) fn classes() -> Vec<Arc<dyn NodeClass>> {
-    vec![Arc::new(frame::LoadTensor), Arc::new(frame::SaveTensor)]
+    vec![
+        Arc::new(frame::LoadTensor),
+        Arc::new(frame::SaveTensor),
+        Arc::new(scale::ImageScale),
+        Arc::new(scale::ImageScaleBy),
+        Arc::new(blur::ImageBlur),
+        Arc::new(blur::ImageSharpen),
+        Arc::new(blend::ImageBlend),
+        Arc::new(canny::CannyEdges),
+        Arc::new(place::ImageCrop),
+        Arc::new(place::ImageFlip),
+        Arc::new(place::ImageRotate),
+        Arc::new(place::ImageInvert),
+        Arc::new(place::EmptyImage),
+        Arc::new(place::GetImageSize),
+        Arc::new(mask::SolidMask),
+        Arc::new(mask::InvertMask),
+        Arc::new(mask::ThresholdMask),
+        Arc::new(mask::MaskToImage),
+        Arc::new(mask::ImageToMask),
+        Arc::new(mask::ImageCompositeMasked),
+        Arc::new(text::MillstreamText),
+        Arc::new(text::MillstreamClock),
+    ]
 }
