@@ -10,6 +10,8 @@ pub mod annexb;
 mod bits;
 pub mod color;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod graph;
 pub mod h264;
 pub mod mpegts;

@@ -65,6 +65,8 @@ pub struct Stats {
 pub struct Demuxer {
     /// The beginning of a packet whose end has not come, or, out of sync, what may be one.
     carry: Vec<u8>,
+    /// Packets are where they should be. Found when two sync bytes are a packet apart, lost at the
+    /// first byte that is none. As a stream begins with two tables, this holds no picture back.
     synced: bool,
     program: Program,
 }
@@ -78,7 +80,7 @@ impl Default for Demuxer {
 impl Demuxer {
     /// A demuxer whose first timestamp is taken as it stands on the wire.
     pub fn new() -> Self {
-        Self { carry: Vec::with_capacity(PACKET_BYTES + 1), synced: true, program: Program::default() }
+        Self { carry: Vec::with_capacity(PACKET_BYTES + 1), synced: false, program: Program::default() }
     }
 
     /// A demuxer whose first timestamp is the one nearest to `reference`, so that 64-bit names of
@@ -132,7 +134,7 @@ impl Demuxer {
     pub fn end_of_segment(&mut self, now: Instant, out: &mut Vec<Event>) {
         self.program.stats.lost_sync_bytes += self.carry.len() as u64;
         self.carry.clear();
-        self.synced = true;
+        self.synced = false;
         self.program.flush(now, out);
     }
 

@@ -1,0 +1,197 @@
+//! Fuzz targets for everything here that reads bytes from outside.
+//!
+//! Each target takes any bytes, must end in bounded time and memory, and asserts what holds for
+//! all inputs: nothing panics, and cutting a stream elsewhere changes nothing.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::aac::{AdtsHeader, AudioSpecificConfig};
+use crate::h264::{self, Assembler, DecoderConfiguration, SliceHead, SpsInfo};
+use crate::mpegts::{Demuxer, Event};
+use crate::opus::{self, ControlHeader};
+
+/// One reader of outside bytes.
+pub struct Target {
+    /// Its name, unique in the crate.
+    pub name: &'static str,
+    /// Runs it over any bytes; must not panic.
+    pub run: fn(&[u8]),
+    /// Inputs that make sense, to start from.
+    pub seeds: &'static [&'static [u8]],
+}
+
+const SPS: &[u8] = &[
+    0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00,
+    0x10, 0x00, 0x00, 0x03, 0x03, 0xc0, 0xf1, 0x83, 0x19, 0x60,
+];
+
+const KEY_UNIT: &[u8] = &[
+    0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf, 0xe5, 0x40,
+    0, 0, 1, 0x68, 0xce, 0x3c, 0x80, 0, 0, 1, 6, 6, 1, 0xc4, 0x80, 0, 0, 1, 0x65, 0x88, 0x84, 0x12,
+];
+
+const RECORD: &[u8] = &[
+    1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 10, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf, 0xe5, 0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
+];
+
+/// All targets of this crate.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "graph_prompt",
+        run: crate::graph::fuzz::prompt,
+        seeds: crate::graph::fuzz::SEEDS,
+    },
+    Target { name: "h264_sps", run: sps, seeds: &[SPS] },
+    Target { name: "h264_unit", run: unit, seeds: &[KEY_UNIT] },
+    Target {
+        name: "h264_length_prefixed",
+        run: length_prefixed,
+        seeds: &[&[4, 0, 0, 0, 2, 9, 0xf0, 0, 0, 0, 3, 0x65, 0x88, 0x84]],
+    },
+    Target { name: "h264_decoder_configuration", run: decoder_configuration, seeds: &[RECORD] },
+    Target {
+        name: "aac",
+        run: aac,
+        seeds: &[&[0x12, 0x10], &[0x13, 0x90, 0x56, 0xe5, 0xa0], &[0xff, 0xf1, 0x50, 0x80, 1, 0x1f, 0xfc]],
+    },
+    Target { name: "opus", run: opus, seeds: &[&[0x7f, 0xe0, 3, 0xfc, 1, 2], &[0x83, 48]] },
+    Target {
+        name: "mpegts",
+        run: mpegts,
+        seeds: &[include_bytes!("mpegts/seed_aac.ts"), include_bytes!("mpegts/seed_opus.ts")],
+    },
+];
+
+fn sps(bytes: &[u8]) {
+    let parsed = SpsInfo::parse(bytes);
+    let rewritten = h264::with_no_reordering(bytes);
+    assert_eq!(parsed.is_ok(), rewritten.is_ok());
+    if let (Ok(info), Ok(rewritten)) = (parsed, rewritten) {
+        let _ = (info.color(), info.frames_per_second(), h264::webrtc_obstacle(&info));
+        let again = SpsInfo::parse(&rewritten);
+        assert!(again.is_ok_and(|again| again.reorder_frames == Some(0) && again.size == info.size));
+    }
+}
+
+fn unit(bytes: &[u8]) {
+    let mut assembler = Assembler::new();
+    let _ = (h264::is_idr(bytes), h264::is_reference(bytes), h264::is_recovery_point(bytes));
+    let slices = h264::nals(bytes).filter_map(SliceHead::parse);
+    assert!(slices.into_iter().all(|slice| slice.pps <= 255));
+    let Ok(Some(first)) = assembler.annex_b(Bytes::copy_from_slice(bytes)) else { return };
+    // What is canonical stays as it is.
+    let again = assembler.annex_b(first.data.clone());
+    assert!(again.is_ok_and(|again| again.is_some_and(|again| again.data == first.data)));
+    let _ = h264::unit_with_no_reordering(&first.data);
+    let _ = h264::to_length_prefixed(&first.data);
+}
+
+fn length_prefixed(bytes: &[u8]) {
+    let Some((&size, unit)) = bytes.split_first() else { return };
+    if let Ok(out) = h264::to_annex_b(BytesMut::from(unit), size % 6) {
+        assert!(out.len() <= unit.len() * 4);
+    }
+    let _ = Assembler::new().length_prefixed(BytesMut::from(unit));
+}
+
+fn decoder_configuration(bytes: &[u8]) {
+    let Ok(record) = DecoderConfiguration::parse(bytes) else { return };
+    if let Ok(written) = record.to_bytes() {
+        assert_eq!(DecoderConfiguration::parse(&written).as_ref(), Ok(&record));
+    }
+    let mut assembler = Assembler::new();
+    let _ = assembler.configure(&record);
+    let _ = assembler.track();
+}
+
+fn aac(bytes: &[u8]) {
+    if let Ok(config) = AudioSpecificConfig::parse(bytes) {
+        let _ = config.adts_header(bytes.len());
+        let _ = config.to_bytes();
+    }
+    if let Ok(Some(header)) = AdtsHeader::parse(bytes) {
+        assert!(header.header_bytes <= header.frame_bytes);
+        let _ = header.config();
+    }
+}
+
+fn opus(bytes: &[u8]) {
+    if let Ok(samples) = opus::packet_samples(bytes) {
+        assert!((1..=opus::PACKET_SAMPLES_MAX).contains(&samples));
+    }
+    if let Ok((_, length)) = ControlHeader::parse(bytes) {
+        assert!(length <= bytes.len());
+    }
+}
+
+/// The first byte says how the rest is cut; the events must not depend on it.
+fn mpegts(bytes: &[u8]) {
+    let Some((&cut, stream)) = bytes.split_first() else { return };
+    let now = Instant::now();
+    let read = |portions: &mut dyn Iterator<Item = &[u8]>| {
+        let mut demuxer = Demuxer::new();
+        let mut events = Vec::new();
+        portions.for_each(|portion| demuxer.push(now, portion, &mut events));
+        demuxer.end_of_segment(now, &mut events);
+        (events, demuxer.stats())
+    };
+    let (whole, stats) = read(&mut std::iter::once(stream));
+    let (cut, cut_stats) = read(&mut stream.chunks(usize::from(cut) + 1));
+    assert_eq!(stats, cut_stats);
+    assert_eq!(whole.len(), cut.len());
+    assert!(whole.iter().zip(&cut).all(|(a, b)| same(a, b)));
+}
+
+fn same(a: &Event, b: &Event) -> bool {
+    match (a, b) {
+        (Event::Tracks(a), Event::Tracks(b)) => a == b,
+        (Event::Packet(a), Event::Packet(b)) => {
+            (a.kind, a.pts, a.dts, a.key, &a.data) == (b.kind, b.pts, b.dts, b.key, &b.data)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small generator (xorshift), so that runs repeat.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % n.max(1) as u64) as usize
+        }
+    }
+
+    #[test]
+    fn no_target_panics_on_damaged_seeds() {
+        for target in TARGETS {
+            for (number, seed) in target.seeds.iter().enumerate() {
+                let mut chance = Chance(0x9e37_79b9_7f4a_7c15 ^ number as u64);
+                (target.run)(seed);
+                for _ in 0..3000 {
+                    let mut bytes = seed.to_vec();
+                    for _ in 0..=chance.below(8) {
+                        let at = chance.below(bytes.len());
+                        match chance.below(5) {
+                            0 => bytes.truncate(at),
+                            1 => bytes.insert(at, chance.below(256) as u8),
+                            2 if at < bytes.len() => drop(bytes.remove(at)),
+                            3 if at < bytes.len() => bytes[at] ^= 1 << chance.below(8),
+                            _ if at < bytes.len() => bytes[at] = chance.below(256) as u8,
+                            _ => {}
+                        }
+                    }
+                    (target.run)(&bytes);
+                }
+            }
+        }
+    }
+}
