@@ -4,8 +4,10 @@
 use crate::bits::{BitReader, BitWriter};
 
 /// `samplingFrequencyIndex` 0 to 12 (table 1.18), in Hz.
-pub const SAMPLE_RATES: [u32; 13] =
-    [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
+pub const SAMPLE_RATES: [u32; 13] = [
+    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
+    7_350,
+];
 
 /// The longest ADTS frame with its header, in bytes: the field has 13 bits.
 pub const ADTS_FRAME_BYTES_MAX: usize = 8191;
@@ -90,7 +92,14 @@ impl AudioSpecificConfig {
             return Err(Error::Unsupported { field: "sample rate", value: sample_rate });
         }
         let (object_type, frame_samples, extension) = (2, 1024, None);
-        Ok(Self { object_type, sample_rate, channel_configuration, channels, frame_samples, extension })
+        Ok(Self {
+            object_type,
+            sample_rate,
+            channel_configuration,
+            channels,
+            frame_samples,
+            extension,
+        })
     }
 
     /// Reads a config. Bytes behind it are ignored.
@@ -107,7 +116,8 @@ impl AudioSpecificConfig {
         if matches!(object_type, 5 | 29) {
             let parametric_stereo = object_type == 29;
             let rate = f.rate("extensionSamplingFrequencyIndex")?;
-            extension = Some(Extension { sample_rate: rate, parametric_stereo, hierarchical: true });
+            extension =
+                Some(Extension { sample_rate: rate, parametric_stereo, hierarchical: true });
             object_type = f.object_type()?;
         }
         if !matches!(object_type, 1..=4 | 6 | 17 | 19 | 20 | 22 | 23) {
@@ -126,7 +136,10 @@ impl AudioSpecificConfig {
             11 => 7,
             13 => 24,
             value => {
-                return Err(Error::Unsupported { field: "channelConfiguration", value: value.into() });
+                return Err(Error::Unsupported {
+                    field: "channelConfiguration",
+                    value: value.into(),
+                });
             }
         };
         if matches!(object_type, 6 | 20) {
@@ -147,7 +160,14 @@ impl AudioSpecificConfig {
         if extension.is_none() {
             extension = f.appended_extension();
         }
-        Ok(Self { object_type, sample_rate, channel_configuration, channels, frame_samples, extension })
+        Ok(Self {
+            object_type,
+            sample_rate,
+            channel_configuration,
+            channels,
+            frame_samples,
+            extension,
+        })
     }
 
     /// The config's bytes, for what [`Self::lc`] or [`AdtsHeader::config`] made or what was read
@@ -224,8 +244,7 @@ impl AudioSpecificConfig {
         let Some(profile @ 0..=3) = self.object_type.checked_sub(1) else {
             return Err(not("object type", self.object_type.into()));
         };
-        let index =
-            rate_index(self.sample_rate).ok_or(not("sample rate", self.sample_rate))?;
+        let index = rate_index(self.sample_rate).ok_or(not("sample rate", self.sample_rate))?;
         let channels = self.channel_configuration;
         if !(1..=7).contains(&channels) {
             return Err(not("channel configuration", channels.into()));
@@ -385,10 +404,9 @@ impl Fields<'_> {
         }
         self.bits.align();
         let comment = self.take(8, "comment_field_bytes")?;
-        self.bits.skip(comment * 8).ok_or(Error::Truncated {
-            what: "AudioSpecificConfig",
-            field: "comment_field_data",
-        })?;
+        self.bits
+            .skip(comment * 8)
+            .ok_or(Error::Truncated { what: "AudioSpecificConfig", field: "comment_field_data" })?;
         match channels {
             0 => Err(Error::Unsupported { field: "channels", value: 0 }),
             // 45 elements of two and three low ones at most: fits.

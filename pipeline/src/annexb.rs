@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn a_canonical_unit_is_shared_also_when_its_ends_are_dropped() {
-        let unit = Bytes::from_static(&[0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1, 0x65, 1, 0, 0, 0, 1, 12, 255]);
+        let unit =
+            Bytes::from_static(&[0, 0, 0, 1, 9, 0xf0, 0, 0, 0, 1, 0x65, 1, 0, 0, 0, 1, 12, 255]);
         assert_eq!(canonical(&unit, |_| false).as_ptr(), unit.as_ptr());
         let cut = canonical(&unit, |byte| byte == 9 || byte == 12);
         assert_eq!(cut[..], unit[6..12]);

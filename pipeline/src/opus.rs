@@ -112,7 +112,8 @@ impl ControlHeader {
         let start_trim = trim(prefix & 0x10 != 0, "start_trim")?;
         let end_trim = trim(prefix & 0x08 != 0, "end_trim")?;
         if prefix & 0x04 != 0 {
-            let (&length, tail) = rest.split_first().ok_or(truncated("control_extension_length"))?;
+            let (&length, tail) =
+                rest.split_first().ok_or(truncated("control_extension_length"))?;
             rest = tail.get(usize::from(length)..).ok_or(truncated("control_extension"))?;
         }
         Ok((Self { packet_bytes, start_trim, end_trim }, bytes.len() - rest.len()))

@@ -92,7 +92,8 @@ impl Assembler {
         for nal in record.sps.iter().chain(&record.pps) {
             self.keep(nal)?;
         }
-        if let Some(&(id, _)) = record.sps.first().and_then(|nal| self.sps.iter().find(|s| s.1 == nal))
+        if let Some(&(id, _)) =
+            record.sps.first().and_then(|nal| self.sps.iter().find(|s| s.1 == nal))
         {
             self.activate(id)?;
         }
@@ -160,8 +161,10 @@ impl Assembler {
             return Ok(None);
         }
         let slices = found.slices.unwrap_or(SliceKind::P);
-        let known_pps = found.first_slice.and_then(|head| self.pps.iter().find(|p| p.id == head.pps));
-        let known_sps = known_pps.map(|pps| pps.sps).filter(|id| self.sps.iter().any(|s| s.0 == *id));
+        let known_pps =
+            found.first_slice.and_then(|head| self.pps.iter().find(|p| p.id == head.pps));
+        let known_sps =
+            known_pps.map(|pps| pps.sps).filter(|id| self.sps.iter().any(|s| s.0 == *id));
         let recovered = found.recovery && slices == SliceKind::I && known_sps.is_some();
         let key = found.idr || recovered;
         let data = canonical(&unit, |header| NalKind::of(header).is_dropped());

@@ -17,7 +17,7 @@ use std::fmt;
 pub use assemble::{Assembler, Unit, prepend_parameter_sets};
 pub use avcc::{DecoderConfiguration, to_annex_b, to_length_prefixed};
 pub use rewrite::{unit_with_no_reordering, with_no_reordering};
-pub use slice::{SliceHead, SliceKind, is_idr, is_reference, is_recovery_point};
+pub use slice::{SliceHead, SliceKind, is_idr, is_recovery_point, is_reference};
 pub use sps::{BitstreamRestriction, ChromaFormat, ColorDescription, SpsInfo, Timing, Vui};
 
 pub use crate::annexb::nals;
@@ -150,8 +150,12 @@ impl fmt::Display for Obstacle {
             Self::Reordering(depth) => {
                 write!(f, "the stream has B-frames (pictures are reordered by up to {depth})")
             }
-            Self::Chroma(format) => write!(f, "the stream has {format} chroma, browsers take 4:2:0"),
-            Self::BitDepth(bits) => write!(f, "the stream has {bits} bits a sample, browsers take 8"),
+            Self::Chroma(format) => {
+                write!(f, "the stream has {format} chroma, browsers take 4:2:0")
+            }
+            Self::BitDepth(bits) => {
+                write!(f, "the stream has {bits} bits a sample, browsers take 8")
+            }
             Self::Interlaced => f.write_str("the stream is interlaced"),
         }
     }

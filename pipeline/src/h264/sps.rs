@@ -281,11 +281,15 @@ pub(super) fn read(nal: &[u8]) -> Result<Layout, Error> {
             ChromaFormat::Yuv422 => (2, 1),
         };
         let side = Size::SIDE_MAX;
-        let across = f.ue(side, "frame_crop_left_offset")? + f.ue(side, "frame_crop_right_offset")?;
+        let across =
+            f.ue(side, "frame_crop_left_offset")? + f.ue(side, "frame_crop_right_offset")?;
         let down = f.ue(side, "frame_crop_top_offset")? + f.ue(side, "frame_crop_bottom_offset")?;
         let (across, down) = (across * unit_x, down * unit_y * fields);
         if across >= width || down >= height {
-            return Err(Error::OutOfRange { field: "frame_crop_offset", value: across.max(down).into() });
+            return Err(Error::OutOfRange {
+                field: "frame_crop_offset",
+                value: across.max(down).into(),
+            });
         }
         size = Size::new(width - across, height - down);
     }
@@ -300,8 +304,8 @@ pub(super) fn read(nal: &[u8]) -> Result<Layout, Error> {
     }
 
     // E.2.1: these profiles with constraint_set3_flag are intra only, so nothing is held back.
-    let intra_only = profile == 44
-        || (constraints & 0x10 != 0 && matches!(profile, 86 | 100 | 110 | 122 | 244));
+    let intra_only =
+        profile == 44 || (constraints & 0x10 != 0 && matches!(profile, 86 | 100 | 110 | 122 | 244));
     let never_reordered = profile == 66 || order_count_type == 2 || intra_only;
     let stated = vui.as_ref().and_then(|vui: &Vui| vui.restriction).map(|r| r.reorder_frames);
     let reorder_frames = stated.or(never_reordered.then_some(0));
@@ -376,8 +380,11 @@ fn read_vui(f: &mut Fields<'_>) -> Result<(Vui, usize), Error> {
         let time_scale = f.bits(32, "time_scale")?;
         let fixed_rate = f.flag("fixed_frame_rate_flag")?;
         // Zero is forbidden, yet written by some cameras: then the rate is simply unknown.
-        vui.timing = (units_in_tick > 0 && time_scale > 0)
-            .then_some(Timing { units_in_tick, time_scale, fixed_rate });
+        vui.timing = (units_in_tick > 0 && time_scale > 0).then_some(Timing {
+            units_in_tick,
+            time_scale,
+            fixed_rate,
+        });
     }
     let nal_hrd = f.flag("nal_hrd_parameters_present_flag")?;
     if nal_hrd {

@@ -30,7 +30,9 @@ fn ffmpeg(arguments: &str, input: &[u8]) -> Vec<u8> {
 
 fn encode(options: &str) -> Vec<u8> {
     ffmpeg(
-        &format!("-f lavfi -i testsrc2=s=318x238:r=30:d=0.5 -c:v libx264 -preset veryfast {options} -f h264 -"),
+        &format!(
+            "-f lavfi -i testsrc2=s=318x238:r=30:d=0.5 -c:v libx264 -preset veryfast {options} -f h264 -"
+        ),
         &[],
     )
 }
@@ -69,7 +71,8 @@ fn what_browsers_cannot_play_is_named() {
     assert_eq!(full.size, Size::new(318, 238));
     let ten = first_sps(&encode("-pix_fmt yuv420p10le"));
     assert_eq!((ten.bit_depth_luma, webrtc_obstacle(&ten)), (10, Some(Obstacle::BitDepth(10))));
-    let fields = first_sps(&encode("-s 318x236 -pix_fmt yuv420p -flags +ilme+ildct -x264-params tff=1"));
+    let fields =
+        first_sps(&encode("-s 318x236 -pix_fmt yuv420p -flags +ilme+ildct -x264-params tff=1"));
     assert_eq!(webrtc_obstacle(&fields), Some(Obstacle::Interlaced));
     assert_eq!(fields.size, Size::new(318, 236));
     let said = webrtc_obstacle(&ten).unwrap().to_string();
@@ -104,7 +107,8 @@ fn a_rewritten_parameter_set_decodes_to_the_same_pictures() {
                 let restriction = new.vui.as_ref().unwrap().restriction.unwrap();
                 assert_eq!(restriction.reorder_frames, 0);
                 assert_eq!(restriction.frame_buffering, old.reference_frames);
-                let kept = |info: &SpsInfo| SpsInfo { reorder_frames: None, vui: None, ..info.clone() };
+                let kept =
+                    |info: &SpsInfo| SpsInfo { reorder_frames: None, vui: None, ..info.clone() };
                 assert_eq!(kept(&old), kept(&new));
                 assert_eq!(old.frames_per_second(), new.frames_per_second());
                 assert_eq!(with_no_reordering(&sps).unwrap(), sps);
@@ -152,7 +156,8 @@ fn without(at: impl Fn(&sps::Layout) -> Option<usize>) -> Vec<u8> {
 
 #[test]
 fn slices_tell_what_may_be_skipped() {
-    let stream = encode("-pix_fmt yuv420p -bf 2 -b_strategy 0 -x264-params b-pyramid=none:slices=1");
+    let stream =
+        encode("-pix_fmt yuv420p -bf 2 -b_strategy 0 -x264-params b-pyramid=none:slices=1");
     let heads: Vec<_> =
         nals(&stream).filter_map(|nal| Some((nal[0], SliceHead::parse(nal)?))).collect();
     assert_eq!(heads.len(), 15);
@@ -263,7 +268,8 @@ fn a_new_size_is_told_at_the_key_unit_that_brings_it() {
 
 #[test]
 fn a_recovery_point_of_an_open_group_is_key() {
-    let stream = Bytes::from(encode("-pix_fmt yuv420p -g 5 -bf 2 -x264-params open-gop=1:slices=1"));
+    let stream =
+        Bytes::from(encode("-pix_fmt yuv420p -g 5 -bf 2 -x264-params open-gop=1:slices=1"));
     let (mut assembler, mut units, mut current) = (Assembler::new(), Vec::new(), Vec::new());
     for nal in nals(&stream) {
         current.push(nal);

@@ -159,12 +159,7 @@ impl Collector {
         }
     }
 
-    fn begin_pes(
-        &mut self,
-        head: PesHead,
-        stats: &mut Stats,
-        done: &mut Vec<Unit>,
-    ) {
+    fn begin_pes(&mut self, head: PesHead, stats: &mut Stats, done: &mut Vec<Unit>) {
         let begins = head.times.is_some() || head.aligned || !self.joins;
         if begins {
             self.end_unit(done);
@@ -190,7 +185,8 @@ impl Collector {
     }
 
     fn end_pes(&mut self, done: &mut Vec<Unit>) {
-        let goes_on = self.joins && (self.full || !self.ends_with_short || self.state != State::Wait);
+        let goes_on =
+            self.joins && (self.full || !self.ends_with_short || self.state != State::Wait);
         if !goes_on {
             self.end_unit(done);
             self.just_ended = true;

@@ -18,9 +18,9 @@ const TABLE: [u32; 256] = {
 
 /// The checksum of `bytes`; 0 over a section with its own checksum at the end.
 pub(super) fn crc32(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(u32::MAX, |crc, byte| {
-        (crc << 8) ^ TABLE[usize::from((crc >> 24) as u8 ^ byte)]
-    })
+    bytes
+        .iter()
+        .fold(u32::MAX, |crc, byte| (crc << 8) ^ TABLE[usize::from((crc >> 24) as u8 ^ byte)])
 }
 
 #[cfg(test)]

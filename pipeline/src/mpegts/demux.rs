@@ -80,7 +80,11 @@ impl Default for Demuxer {
 impl Demuxer {
     /// A demuxer whose first timestamp is taken as it stands on the wire.
     pub fn new() -> Self {
-        Self { carry: Vec::with_capacity(PACKET_BYTES + 1), synced: false, program: Program::default() }
+        Self {
+            carry: Vec::with_capacity(PACKET_BYTES + 1),
+            synced: false,
+            program: Program::default(),
+        }
     }
 
     /// A demuxer whose first timestamp is the one nearest to `reference`, so that 64-bit names of
@@ -107,7 +111,8 @@ impl Demuxer {
             self.synced &= first == SYNC;
             // Out of sync, the sync byte of the packet after is asked for as well.
             let wanted = PACKET_BYTES + usize::from(!self.synced);
-            let (taken, rest) = bytes.split_at(bytes.len().min(wanted - self.carry.len().min(wanted)));
+            let (taken, rest) =
+                bytes.split_at(bytes.len().min(wanted - self.carry.len().min(wanted)));
             self.carry.extend_from_slice(taken);
             bytes = rest;
             if self.carry.len() < wanted {
@@ -245,7 +250,8 @@ impl Program {
                 found = pmt.or(found);
                 pmt.is_some()
             });
-            if let Some(pid) = found.filter(|pid| self.pmt.as_ref().map(|pmt| pmt.0) != Some(*pid)) {
+            if let Some(pid) = found.filter(|pid| self.pmt.as_ref().map(|pmt| pmt.0) != Some(*pid))
+            {
                 self.pmt = Some((pid, Table::default()));
             }
             return;
@@ -462,7 +468,14 @@ impl Output {
             Sound::Frame(pts, data) => {
                 tell(news, tracks, out);
                 let kind = TrackKind::Audio;
-                out.push(Event::Packet(Packet { kind, pts, dts: pts, key: true, data, arrived: now }));
+                out.push(Event::Packet(Packet {
+                    kind,
+                    pts,
+                    dts: pts,
+                    key: true,
+                    data,
+                    arrived: now,
+                }));
             }
         });
     }

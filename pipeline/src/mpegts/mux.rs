@@ -245,8 +245,10 @@ impl Muxer {
     fn clock(&mut self, stream: Elementary, packet: &Packet, out: &mut BytesMut) -> Adaptation {
         let clock_pid = self.video.or(self.audio).map_or(stream.pid, |stream| stream.pid);
         let own = stream.pid == clock_pid;
-        let mut adaptation =
-            Adaptation { random_access: stream.codec.is_video() && packet.key, ..Default::default() };
+        let mut adaptation = Adaptation {
+            random_access: stream.codec.is_video() && packet.key,
+            ..Default::default()
+        };
         let pcr = packet.dts - PCR_LEAD;
         let step = self.pcr.map(|last| pcr - last);
         let jump = step.is_some_and(|step| step > PCR_STEP_MAX || step < Ticks(-Ticks::SECOND.0));

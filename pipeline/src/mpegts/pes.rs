@@ -50,9 +50,9 @@ impl PesHead {
         let optional = &bytes[HEAD_BYTES..head_bytes];
         let times = match head[7] >> 6 {
             2 => optional.get(..5).and_then(read_time).map(|pts| (pts, pts)),
-            3 => optional.get(..10).and_then(|both| {
-                Some((read_time(&both[..5])?, read_time(&both[5..])?))
-            }),
+            3 => optional
+                .get(..10)
+                .and_then(|both| Some((read_time(&both[..5])?, read_time(&both[5..])?))),
             _ => None,
         };
         if head[7] >> 6 >= 2 && times.is_none() {

@@ -58,8 +58,16 @@ pub(super) fn write_pmt(out: &mut BytesMut, version: u8, pcr_pid: u16, streams: 
         for stream in streams {
             let descriptors: &[u8] = match stream.codec {
                 Codec::Opus => &[
-                    REGISTRATION, 4, b'O', b'p', b'u', b's',
-                    DVB_EXTENSION, 2, OPUS_EXTENSION, stream.channels,
+                    REGISTRATION,
+                    4,
+                    b'O',
+                    b'p',
+                    b'u',
+                    b's',
+                    DVB_EXTENSION,
+                    2,
+                    OPUS_EXTENSION,
+                    stream.channels,
                 ],
                 Codec::Hevc => &[REGISTRATION, 4, b'H', b'E', b'V', b'C'],
                 _ => &[],

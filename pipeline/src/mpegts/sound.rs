@@ -171,3 +171,51 @@ impl Splitter {
         // A time that no frame began at is not kept for a later PES packet.
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aac::AudioSpecificConfig;
+
+    fn frames(splitter: &mut Splitter, data: &[u8], pts: Option<i64>) -> Vec<(i64, Bytes)> {
+        let (mut stats, mut found) = (Stats::default(), Vec::new());
+        splitter.push(Bytes::copy_from_slice(data), pts.map(Pts), &mut stats, |sound| {
+            if let Sound::Frame(pts, data) = sound {
+                found.push((pts.0, data));
+            }
+        });
+        found
+    }
+
+    #[test]
+    fn frames_that_straddle_keep_the_time_of_their_own_beginning() {
+        let config = AudioSpecificConfig::lc(44_100, 2).unwrap();
+        let frame = |value: u8| [&config.adts_header(50).unwrap()[..], &[value; 50]].concat();
+        let stream: Vec<u8> = (1..=4).flat_map(frame).collect();
+        let body = |value: u8| Bytes::from(vec![value; 50]);
+        let mut splitter = Splitter::new(Codec::Aac);
+        // Cut in the third frame: its time counts on from the first, the fourth has a stated one.
+        let (first, second) = stream.split_at(120);
+        let found = frames(&mut splitter, first, Some(1000));
+        assert_eq!(found, [(1000, body(1)), (1000 + 1024 * 90_000 / 44_100, body(2))]);
+        let found = frames(&mut splitter, second, Some(8000));
+        assert_eq!(found, [(1000 + 2048 * 90_000 / 44_100, body(3)), (8000, body(4))]);
+        // Without a stated time it counts on; behind a loss it has none until one is stated.
+        let found = frames(&mut splitter, &frame(5), None);
+        assert_eq!(found, [(8000 + 1024 * 90_000 / 44_100, body(5))]);
+        splitter.lost();
+        assert_eq!(frames(&mut splitter, &frame(6), None), []);
+    }
+
+    #[test]
+    fn opus_packets_of_one_pes_follow_each_other_by_their_lengths() {
+        let mut data = BytesMut::new();
+        for toc in [0xfc, 0x80, 0xfc] {
+            ControlHeader { packet_bytes: 3, ..ControlHeader::default() }.write(&mut data);
+            data.extend_from_slice(&[toc, 1, 2]);
+        }
+        let found = frames(&mut Splitter::new(Codec::Opus), &data, Some(100));
+        let times: Vec<_> = found.iter().map(|(pts, _)| *pts).collect();
+        assert_eq!(times, [100, 100 + 1800, 100 + 1800 + 225]);
+    }
+}

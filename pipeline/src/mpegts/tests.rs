@@ -229,6 +229,44 @@ fn each_segment_can_be_read_on_its_own() {
 }
 
 #[test]
+fn the_clock_never_waits_longer_than_the_standard_allows() {
+    // Two pictures a second between sound of 20 ms, then a jump of the source's clock.
+    let mut list = Vec::new();
+    for start in [0, 900_000_000] {
+        for n in 0..100 {
+            let now = start + n * 1800;
+            if n % 25 == 0 {
+                list.push(picture(now, now, n == 0, 300));
+            }
+            list.push(sound(now, 0xfc, 60));
+        }
+    }
+    let stream = mux(&tracks(opus_track()), &list);
+    let clock = |packet: &[u8]| {
+        let pid = u16::from_be_bytes([packet[1], packet[2]]) & 0x1fff;
+        let stated = packet[3] & 0x20 != 0 && packet[4] >= 7 && packet[5] & 0x10 != 0;
+        assert!(!stated || pid == 0x100);
+        let base = u64::from(u32::from_be_bytes([packet[6], packet[7], packet[8], packet[9]])) << 1
+            | u64::from(packet[10] >> 7);
+        stated.then_some((base as i64, packet[5] & 0x80 != 0))
+    };
+    let clocks: Vec<_> = stream.chunks(PACKET_BYTES).filter_map(clock).collect();
+    assert_eq!(clocks[0].0, (1 << 33) - 9000, "a tenth of a second before the first picture");
+    let mut jumps = 0;
+    for pair in clocks.windows(2) {
+        let step = (pair[1].0 - pair[0].0).rem_euclid(CLOCK_MODULUS);
+        if pair[1].1 {
+            jumps += 1;
+        } else {
+            assert!(step <= 9000, "{step} ticks from one clock reference to the next");
+        }
+    }
+    assert_eq!(jumps, 1);
+    let sent: Vec<_> = list.iter().map(plain).collect();
+    assert_eq!(packets(&demux(&mut Demuxer::new(), &stream)), sent);
+}
+
+#[test]
 fn what_cannot_be_carried_is_refused() {
     let vp8 = VideoTrack { codec: Codec::Vp8, ..video_track() };
     let error = Muxer::new(&Tracks { video: Some(vp8), audio: None }).unwrap_err();
@@ -248,7 +286,9 @@ fn what_cannot_be_carried_is_refused() {
 fn ffprobe_and_ffmpeg_take_what_is_muxed() {
     // Real pictures and sound, with B-frames and key units over 65,535 bytes, muxed anew.
     for audio in ["-c:a aac", "-c:a libopus -ac 2"] {
-        let source = ffmpeg_ts(&format!("-vf noise=alls=40:allf=t -c:v libx264 -preset veryfast -qp 10 -bf 2 -g 20 {audio}"));
+        let source = ffmpeg_ts(&format!(
+            "-vf noise=alls=40:allf=t -c:v libx264 -preset veryfast -qp 10 -bf 2 -g 20 {audio}"
+        ));
         let mut demuxer = Demuxer::new();
         let mut events = demux(&mut demuxer, &source);
         demuxer.end_of_segment(Instant::now(), &mut events);
@@ -266,7 +306,8 @@ fn ffprobe_and_ffmpeg_take_what_is_muxed() {
         let stream = mux(&last_tracks(&events), &list);
         tool("ffmpeg", "-nostdin -v error -xerror -f mpegts -i - -f null -", &stream);
 
-        let show = "-v error -f mpegts -show_entries packet=codec_type,pts,dts,flags -of csv=p=0 -i -";
+        let show =
+            "-v error -f mpegts -show_entries packet=codec_type,pts,dts,flags -of csv=p=0 -i -";
         let shown = String::from_utf8(tool("ffprobe", show, &stream)).unwrap();
         for (name, kind) in [("video", TrackKind::Video), ("audio", TrackKind::Audio)] {
             let found: Vec<String> = shown
@@ -302,7 +343,11 @@ fn streams_of_ffmpeg_are_read_with_its_own_times_and_bytes() {
         let mut events = demux(&mut demuxer, &stream);
         let stats = demuxer.stats();
         demuxer.end_of_segment(Instant::now(), &mut events);
-        assert_eq!(stats, Stats { ignored_streams: stats.ignored_streams, ..clean(stats) }, "{options}");
+        assert_eq!(
+            stats,
+            Stats { ignored_streams: stats.ignored_streams, ..clean(stats) },
+            "{options}"
+        );
         let found = packets(&events);
         let show = "-v error -f mpegts -show_entries packet=codec_type,stream_index,pts,dts -of csv=p=0 -i -";
         let shown = String::from_utf8(tool("ffprobe", show, &stream)).unwrap();
@@ -342,7 +387,7 @@ fn a_hole_costs_the_unit_it_is_in_and_no_other() {
         let mut events = demux(&mut demuxer, &broken);
         demuxer.end_of_segment(Instant::now(), &mut events);
         let found = packets(&events);
-        let tables = stream[hole * PACKET_BYTES + 1..][..2] != [0x41, 0] 
+        let tables = stream[hole * PACKET_BYTES + 1..][..2] != [0x41, 0]
             && stream[hole * PACKET_BYTES + 1..][..2] != [0x01, 0];
         assert!(found.len() >= sent.len() - usize::from(!tables), "hole at {hole}");
         assert!(found.iter().all(|packet| sent.contains(packet)));
@@ -412,7 +457,8 @@ fn a_sender_with_another_rule_is_understood_after_one_unit() {
 
 #[test]
 fn units_without_end_are_limited() {
-    let mut out = mux(&Tracks { video: Some(video_track()), audio: None }, &[picture(0, 0, true, 100)]);
+    let mut out =
+        mux(&Tracks { video: Some(video_track()), audio: None }, &[picture(0, 0, true, 100)]);
     let head = [SYNC, 0x41, 0, 0x11];
     let pes = [0, 0, 1, 0xe0, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, 0, 1];
     out.extend_from_slice(&head);
