@@ -18,7 +18,7 @@ pub const RECEIPT_BYTES_MAX: usize = 8 * 1024;
 /// Most sets that one receipt speaks of: the current one and the one before.
 pub const RECEIPT_SETS_MAX: usize = 2;
 
-/// Most refused nonces of one set in a receipt; a session is over long before.
+/// Most refused nonces in a receipt; a session is over long before.
 pub const REFUSED_MAX: usize = 64;
 
 /// Why a nonce was refused, as told to the sender.
@@ -61,6 +61,8 @@ impl RefusalCode {
 /// A nonce that was not credited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusedNonce {
+    /// Serial of the set that the ticket named.
+    pub serial: u32,
     /// The nonce.
     pub nonce: u32,
     /// Why.
@@ -68,14 +70,12 @@ pub struct RefusedNonce {
 }
 
 /// What became of one set's tickets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetReceipt {
     /// Serial of the set.
     pub serial: u32,
     /// Every nonce from 1 to this is settled: credited or refused for good, and, if it won, stored.
     pub settled: u32,
-    /// Refused nonces, newest last.
-    pub refused: Vec<RefusedNonce>,
 }
 
 /// The state of a session as the recipient books it.
@@ -83,6 +83,8 @@ pub struct SetReceipt {
 pub struct Receipt {
     /// Per set.
     pub sets: Vec<SetReceipt>,
+    /// Refused nonces, newest last.
+    pub refused: Vec<RefusedNonce>,
     /// Frames admitted to the graph, in all.
     pub admitted: u64,
     /// Frames that came out of the graph and were sent back, in all.
@@ -217,8 +219,10 @@ impl TryFrom<SetMessage> for Set {
 #[derive(Clone, PartialEq, Message)]
 struct RefusedMessage {
     #[prost(uint32, tag = "1")]
-    nonce: u32,
+    serial: u32,
     #[prost(uint32, tag = "2")]
+    nonce: u32,
+    #[prost(uint32, tag = "3")]
     code: u32,
 }
 
@@ -228,8 +232,6 @@ struct SetReceiptMessage {
     serial: u32,
     #[prost(uint32, tag = "2")]
     settled: u32,
-    #[prost(message, repeated, tag = "3")]
-    refused: Vec<RefusedMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -252,21 +254,21 @@ struct ReceiptMessage {
     frames_at_risk: u32,
     #[prost(message, optional, tag = "9")]
     next_set: Option<SetMessage>,
+    #[prost(message, repeated, tag = "10")]
+    refused: Vec<RefusedMessage>,
 }
 
 impl From<&Receipt> for ReceiptMessage {
     fn from(r: &Receipt) -> Self {
-        let refused = |r: &RefusedNonce| RefusedMessage { nonce: r.nonce, code: r.code.to_wire() };
+        let set = |s: &SetReceipt| SetReceiptMessage { serial: s.serial, settled: s.settled };
+        let refused = |r: &RefusedNonce| RefusedMessage {
+            serial: r.serial,
+            nonce: r.nonce,
+            code: r.code.to_wire(),
+        };
         Self {
-            sets: r
-                .sets
-                .iter()
-                .map(|s| SetReceiptMessage {
-                    serial: s.serial,
-                    settled: s.settled,
-                    refused: s.refused.iter().map(refused).collect(),
-                })
-                .collect(),
+            sets: r.sets.iter().map(set).collect(),
+            refused: r.refused.iter().map(refused).collect(),
             admitted: r.admitted,
             returned: r.returned,
             dropped: r.dropped,
@@ -286,19 +288,18 @@ impl TryFrom<ReceiptMessage> for Receipt {
         if m.sets.len() > RECEIPT_SETS_MAX {
             return Err(field("sets"));
         }
-        let sets = m.sets.into_iter().map(|s| {
-            if s.refused.len() > REFUSED_MAX {
-                return Err(field("refused"));
-            }
-            let refused = s
-                .refused
-                .iter()
-                .map(|r| RefusedNonce { nonce: r.nonce, code: RefusalCode::from_wire(r.code) })
-                .collect();
-            Ok(SetReceipt { serial: s.serial, settled: s.settled, refused })
-        });
+        if m.refused.len() > REFUSED_MAX {
+            return Err(field("refused"));
+        }
+        let set = |s: &SetReceiptMessage| SetReceipt { serial: s.serial, settled: s.settled };
+        let refused = |r: &RefusedMessage| RefusedNonce {
+            serial: r.serial,
+            nonce: r.nonce,
+            code: RefusalCode::from_wire(r.code),
+        };
         Ok(Self {
-            sets: sets.collect::<Result<_, _>>()?,
+            sets: m.sets.iter().map(set).collect(),
+            refused: m.refused.iter().map(refused).collect(),
             admitted: m.admitted,
             returned: m.returned,
             dropped: m.dropped,
@@ -331,12 +332,12 @@ mod tests {
     use super::*;
 
     fn receipt() -> Receipt {
-        let refused = vec![RefusedNonce { nonce: 7, code: RefusalCode::Rate }];
         Receipt {
             sets: vec![
-                SetReceipt { serial: 1, settled: 3600, refused: vec![] },
-                SetReceipt { serial: 2, settled: 9, refused },
+                SetReceipt { serial: 1, settled: 3600 },
+                SetReceipt { serial: 2, settled: 9 },
             ],
+            refused: vec![RefusedNonce { serial: 2, nonce: 11, code: RefusalCode::Rate }],
             admitted: 3610,
             returned: 3600,
             dropped: 4,
@@ -358,9 +359,10 @@ mod tests {
 
     #[test]
     fn the_largest_receipt_is_within_its_limit() {
-        let refused = vec![RefusedNonce { nonce: u32::MAX, code: RefusalCode::Other(u32::MAX) }; 64];
-        let set = SetReceipt { serial: u32::MAX, settled: u32::MAX, refused };
-        let receipt = Receipt { sets: vec![set; 2], ..receipt() };
+        let code = RefusalCode::Other(u32::MAX);
+        let refused = RefusedNonce { serial: u32::MAX, nonce: u32::MAX, code };
+        let set = SetReceipt { serial: u32::MAX, settled: u32::MAX };
+        let receipt = Receipt { sets: vec![set; 2], refused: vec![refused; 64], ..receipt() };
         assert!(receipt.encode().len() <= RECEIPT_BYTES_MAX);
     }
 
