@@ -15,6 +15,8 @@ mod resample;
 mod scale;
 mod strokes;
 mod text;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

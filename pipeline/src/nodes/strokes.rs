@@ -19,7 +19,7 @@ const PIECES: usize = 8;
 /// with `~` is not on the line but draws the curve towards itself.
 #[rustfmt::skip]
 const GLYPHS: [(f32, &str); 95] = [
-    (1.6, ""),
+    (2.2, ""),
     (0.4, "0.2,0 0.2,5.2|0.2,7.8 0.2,7.8"),
     (1.8, "0.2,0 0.2,1.8|1.6,0 1.6,1.8"),
     (4.6, "1.6,0.5 0.9,7.5|3.7,0.5 3,7.5|0.3,2.6 4.6,2.6|0,5.4 4.3,5.4"),
