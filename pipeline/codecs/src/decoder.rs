@@ -15,7 +15,7 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 use pipeline::packet::VideoTrack;
 use pipeline::stage::{self, StageError};
-use pipeline::{Codec, Frame, Packet, Pts, Size};
+use pipeline::{Codec, Frame, Packet, Pts, Size, h264};
 
 use crate::chain::{Chain, Output, element};
 use crate::clock::Line;
@@ -47,6 +47,9 @@ pub struct Decoder {
     threads: u32,
     chain: Option<Chain>,
     reorders: bool,
+    /// Each packet holds a whole picture to be shown. H.264's packets may hold single fields, and
+    /// other codecs have pictures that are never shown.
+    one_each: bool,
     needs_key: bool,
     line: Line,
     inside: VecDeque<Inside>,
@@ -82,6 +85,7 @@ impl Decoder {
             threads: threads.clamp(1, 16),
             chain: None,
             reorders: false,
+            one_each: track.codec == Codec::H264,
             needs_key: true,
             line: Line::default(),
             inside: VecDeque::with_capacity(INSIDE_MAX + 1),
@@ -127,8 +131,7 @@ impl Decoder {
         let at = self.line.place_reordered(packet.pts, packet.dts);
         let data = if self.codec == Codec::H264 && packet.key && !self.reorders {
             // Parameter sets that cannot be read are the decoder's to judge.
-            pipeline::h264::unit_with_no_reordering(&packet.data)
-                .unwrap_or_else(|_| packet.data.clone())
+            h264::unit_with_no_reordering(&packet.data).unwrap_or_else(|_| packet.data.clone())
         } else {
             packet.data.clone()
         };
@@ -153,6 +156,9 @@ impl Decoder {
             let found =
                 self.inside.iter().position(|inside| Some(inside.at) == output.buffer.pts());
             let Some(inside) = found.and_then(|place| self.inside.remove(place)) else { continue };
+            // What was to be shown before this one never comes: second fields, hidden pictures,
+            // or pictures that were lost.
+            self.inside.retain(|other| other.at > inside.at);
             out.push(self.frame(output, &inside)?);
         }
         Ok(())
@@ -205,6 +211,24 @@ impl Decoder {
         StageError::Broken { codec: self.codec.name(), pts, reason }
     }
 
+    /// Reads what a key packet says about the group that it begins.
+    fn begin_group(&mut self, packet: &Packet) -> Result<(), StageError> {
+        self.group.clear();
+        self.needs_key = true;
+        if self.codec == Codec::H264 {
+            for nal in h264::nals(&packet.data)
+                .filter(|nal| h264::NalKind::of(nal[0]) == h264::NalKind::Sps)
+            {
+                // Sizes beyond all bounds are refused here, before the library reserves memory.
+                let sps = h264::SpsInfo::parse(nal)
+                    .map_err(|error| self.broken(packet.pts, Some(error.to_string())))?;
+                self.one_each = sps.frame_mbs_only;
+            }
+        }
+        self.needs_key = false;
+        Ok(())
+    }
+
     /// Starts anew with reordering, from the beginning of the group at hand.
     fn begin_reordering(&mut self, out: &mut Vec<Frame>) -> Result<(), StageError> {
         self.reorders = true;
@@ -225,8 +249,7 @@ impl Decoder {
 impl stage::Decoder for Decoder {
     fn decode(&mut self, packet: &Packet, out: &mut Vec<Frame>) -> Result<(), StageError> {
         if packet.key {
-            self.needs_key = false;
-            self.group.clear();
+            self.begin_group(packet)?;
         }
         if !self.reorders
             && packet.pts != packet.dts
@@ -253,12 +276,8 @@ impl stage::Decoder for Decoder {
             });
         }
         let words = self.chain.as_ref().and_then(Chain::words);
-        let lost = if self.reorders {
-            words.is_some() || self.inside.len() > INSIDE_MAX
-        } else {
-            out.len() == before
-        };
-        if lost {
+        let due = self.one_each && !self.reorders && out.len() == before;
+        if due || words.is_some() || self.inside.len() > INSIDE_MAX {
             self.needs_key = true;
             self.inside.retain(|inside| inside.pts != packet.pts);
             while self.inside.len() > INSIDE_MAX {

@@ -94,6 +94,23 @@ fn a_stream_that_declares_reordering_and_has_none_is_not_held_back() {
 }
 
 #[test]
+fn hevc_without_reordering_comes_out_of_the_call_that_fed_it() {
+    let clip = clip(
+        SMALL,
+        20,
+        &["-c:v", "libx265", "-tune", "zerolatency", "-x265-params", "log-level=error"],
+    );
+    for threads in [1, 16] {
+        let mut decoder = Decoder::with_threads(&clip.track, threads).unwrap();
+        for packet in &clip.packets {
+            let mut frames = Vec::new();
+            decoder.decode(packet, &mut frames).unwrap();
+            assert_eq!(frames.len(), 1, "{threads} threads at {}", packet.pts);
+        }
+    }
+}
+
+#[test]
 fn reordered_pictures_come_out_complete_and_in_the_order_they_are_shown() {
     for codec in [
         &["-c:v", "libx264", "-bf", "3", "-b_strategy", "0", "-g", "25", "-pix_fmt", "yuv420p"][..],
