@@ -7,10 +7,13 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hub;
 pub mod name;
 pub mod rtmp;
 pub mod rtp;
+pub mod webrtc;
 
 pub use hub::Hub;
 pub use name::StreamName;

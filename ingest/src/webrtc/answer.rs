@@ -1,0 +1,375 @@
+//! Our answer to an offer (RFC 9429 5.3 as far as WHIP and WHEP use it).
+//!
+//! Each section is mirrored: one H.264 or Opus payload type keeps its number, retransmission rides
+//! along, everything else is refused with port 0. H.264 is matched by kind and packetization mode;
+//! profiles are not compared, since encoders write them as they like and decoders take more than
+//! they say.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use rand::Rng;
+
+use super::Role;
+use super::ice::{self, Credentials};
+use super::sdp::{Fingerprint, Kind, Offer, Payload, Section, Setup, Transport};
+use crate::rtp::packet::{PLAYOUT_DELAY_URI, TRANSPORT_CC_URI};
+
+/// The canonical name of what we send: one clock for picture and sound.
+pub(crate) const CNAME: &str = "millstream";
+
+/// Why an offer that could be read has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Refused {
+    #[error("the offer has neither H.264 (packetization-mode=1) nor Opus to {0}")]
+    NoMedia(&'static str),
+    #[error("the offer does not bundle its media on one transport (a=group:BUNDLE)")]
+    NoBundle,
+    #[error("the offer does not multiplex RTP and RTCP (a=rtcp-mux)")]
+    NoMux,
+    #[error("the offer has no a=ice-ufrag and a=ice-pwd")]
+    NoIce,
+    #[error("the offer has no a=fingerprint with SHA-256 or better")]
+    NoFingerprint,
+}
+
+/// One medium that both sides agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Medium {
+    pub(crate) payload_type: u8,
+    /// The payload type of retransmissions (RFC 4588), if the peer takes part in them.
+    pub(crate) rtx: Option<u8>,
+    pub(crate) nack: bool,
+    pub(crate) pli: bool,
+    pub(crate) fir: bool,
+    pub(crate) remb: bool,
+    /// The header extension number of transport-wide sequence numbers.
+    pub(crate) transport_cc: Option<u8>,
+    /// The header extension number of playout delays.
+    pub(crate) playout_delay: Option<u8>,
+    /// What we send with.
+    pub(crate) ssrc: u32,
+    pub(crate) rtx_ssrc: u32,
+    /// What the peer announced.
+    pub(crate) announced: Vec<u32>,
+}
+
+/// What both sides agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    pub(crate) video: Option<Medium>,
+    pub(crate) audio: Option<Medium>,
+    pub(crate) ufrag: String,
+    pub(crate) fingerprint: Fingerprint,
+    /// We speak first in the DTLS handshake.
+    pub(crate) dtls_client: bool,
+    /// The `mid` of each bundled section, for ICE fragments.
+    pub(crate) mids: Vec<(String, Option<String>)>,
+}
+
+/// Our side.
+pub(crate) struct Local<'a> {
+    pub(crate) credentials: &'a Credentials,
+    pub(crate) fingerprint: &'a str,
+    pub(crate) candidates: &'a [SocketAddr],
+    /// `profile_idc` of the stream that a viewer is going to get, if it is known.
+    pub(crate) profile: Option<u8>,
+}
+
+/// Answers an offer.
+///
+/// # Errors
+/// What the offer lacks.
+pub(crate) fn answer(
+    offer: &Offer,
+    role: Role,
+    local: &Local<'_>,
+) -> Result<(Agreed, String), Refused> {
+    let mut chosen: Vec<Option<Medium>> = vec![None; offer.sections.len()];
+    for kind in [Kind::Video, Kind::Audio] {
+        let found = offer.sections.iter().enumerate().find_map(|(index, section)| {
+            (section.kind == kind).then(|| Some((index, choose(section, role, local)?)))?
+        });
+        if let Some((index, medium)) = found {
+            chosen[index] = Some(medium);
+        }
+    }
+    let accepted: Vec<&Section> = offer
+        .sections
+        .iter()
+        .zip(&chosen)
+        .filter_map(|(section, medium)| medium.as_ref().map(|_| section))
+        .collect();
+    let Some(first) = accepted.first() else {
+        return Err(Refused::NoMedia(if role == Role::Viewer { "receive" } else { "send" }));
+    };
+    let bundled =
+        |section: &&Section| section.mid.as_ref().is_some_and(|mid| offer.bundle.contains(mid));
+    if accepted.len() > 1 && !accepted.iter().all(bundled) {
+        return Err(Refused::NoBundle);
+    }
+    if !accepted.iter().all(|section| section.rtcp_mux || section.bundle_only) {
+        return Err(Refused::NoMux);
+    }
+    let transport = transport(offer, first);
+    let (Some(ufrag), Some(_)) = (transport.ufrag, transport.password) else {
+        return Err(Refused::NoIce);
+    };
+    let fingerprint = transport.fingerprints.into_iter().next().ok_or(Refused::NoFingerprint)?;
+    let dtls_client = transport.setup == Some(Setup::Passive);
+    let medium = |kind| {
+        let both = offer.sections.iter().zip(&chosen);
+        both.filter(|(section, _)| section.kind == kind).find_map(|(_, medium)| medium.clone())
+    };
+    let agreed = Agreed {
+        video: medium(Kind::Video),
+        audio: medium(Kind::Audio),
+        ufrag,
+        fingerprint,
+        dtls_client,
+        mids: accepted.iter().map(|section| (section.media.clone(), section.mid.clone())).collect(),
+    };
+    let text = write(offer, &chosen, &agreed, role, local);
+    Ok((agreed, text))
+}
+
+/// A bundled section may leave its transport to the first of its group (RFC 9143 7.1.3).
+fn transport(offer: &Offer, first: &Section) -> Transport {
+    let own = offer.transport(first);
+    if own.ufrag.is_some() {
+        return own;
+    }
+    offer
+        .sections
+        .iter()
+        .filter(|section| section.mid.as_ref().is_some_and(|mid| offer.bundle.contains(mid)))
+        .map(|section| offer.transport(section))
+        .find(|transport| transport.ufrag.is_some())
+        .unwrap_or(own)
+}
+
+fn choose(section: &Section, role: Role, local: &Local<'_>) -> Option<Medium> {
+    let offered = section.port != 0 || section.bundle_only;
+    let wanted = match role {
+        Role::Publisher => section.direction.sends(),
+        Role::Viewer => section.direction.receives(),
+    };
+    let secure = section.protocol.ends_with("RTP/SAVPF") || section.protocol.ends_with("RTP/SAVP");
+    if !offered || !wanted || !secure {
+        return None;
+    }
+    let payload = match section.kind {
+        Kind::Video => best_h264(&section.payloads, role, local.profile)?,
+        Kind::Audio => section.payloads.iter().find(|payload| {
+            payload.name.eq_ignore_ascii_case("opus") && payload.clock == 48_000
+        })?,
+        Kind::Other => return None,
+    };
+    let rtx = section.payloads.iter().find(|candidate| {
+        candidate.name.eq_ignore_ascii_case("rtx")
+            && candidate.parameter("apt").and_then(|apt| apt.parse().ok()) == Some(payload.number)
+    });
+    let nack = payload.has_feedback("nack");
+    // Numbers from 15 on need the two-byte form, which not every peer reads (RFC 8285 4.3).
+    let extension = |uri| {
+        let found = section.extensions.iter().find(|(id, have)| have == uri && (1..15).contains(id));
+        found.map(|(id, _)| *id)
+    };
+    let mut announced = section.ssrcs.clone();
+    announced.extend(section.repairs.iter().flat_map(|&(media, repair)| [media, repair]));
+    Some(Medium {
+        payload_type: payload.number,
+        rtx: rtx.filter(|_| nack).map(|rtx| rtx.number),
+        nack,
+        pli: payload.has_feedback("nack pli"),
+        fir: payload.has_feedback("ccm fir"),
+        remb: payload.has_feedback("goog-remb"),
+        transport_cc: extension(TRANSPORT_CC_URI)
+            .filter(|_| role == Role::Publisher && payload.has_feedback("transport-cc")),
+        playout_delay: extension(PLAYOUT_DELAY_URI)
+            .filter(|_| role == Role::Viewer && section.kind == Kind::Video),
+        ssrc: random_ssrc(),
+        rtx_ssrc: random_ssrc(),
+        announced,
+    })
+}
+
+fn random_ssrc() -> u32 {
+    rand::rng().random_range(1..=u32::MAX)
+}
+
+/// The H.264 payload type to use: that of the stream's own profile, else constrained baseline,
+/// which every encoder has, else the peer's first.
+fn best_h264(payloads: &[Payload], role: Role, profile: Option<u8>) -> Option<&Payload> {
+    let usable = |payload: &&Payload| {
+        let mode = payload.parameter("packetization-mode").unwrap_or("0");
+        payload.name.eq_ignore_ascii_case("H264")
+            && payload.clock == 90_000
+            && (mode == "1" || (mode == "0" && role == Role::Publisher))
+    };
+    let rank = |payload: &Payload| {
+        let level = payload.parameter("profile-level-id").unwrap_or("42e01f").to_ascii_lowercase();
+        let one = payload.parameter("packetization-mode") == Some("1");
+        let same = profile.is_some_and(|idc| level.starts_with(&format!("{idc:02x}")));
+        (!one, !same, !level.starts_with("42e0"))
+    };
+    payloads.iter().filter(usable).min_by_key(|payload| rank(payload))
+}
+
+fn write(
+    offer: &Offer,
+    chosen: &[Option<Medium>],
+    agreed: &Agreed,
+    role: Role,
+    local: &Local<'_>,
+) -> String {
+    let mut text = String::with_capacity(2048);
+    let id = rand::rng().random_range(1..i64::MAX);
+    let mids: Vec<&str> = agreed.mids.iter().filter_map(|(_, mid)| mid.as_deref()).collect();
+    // Writing to a `String` cannot fail.
+    let _ = write!(text, "v=0\r\no=- {id} 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n");
+    if !mids.is_empty() {
+        let _ = write!(text, "a=group:BUNDLE {}\r\n", mids.join(" "));
+    }
+    text.push_str("a=ice-lite\r\na=msid-semantic: WMS *\r\n");
+    for (section, medium) in offer.sections.iter().zip(chosen) {
+        let Some(medium) = medium else {
+            refuse(&mut text, section);
+            continue;
+        };
+        let rtx = medium.rtx.map(|rtx| format!(" {rtx}")).unwrap_or_default();
+        let (media, protocol) = (&section.media, &section.protocol);
+        let _ = write!(
+            text,
+            "m={media} 9 {protocol} {}{rtx}\r\nc=IN IP4 0.0.0.0\r\n",
+            medium.payload_type
+        );
+        if let Some(mid) = &section.mid {
+            let _ = write!(text, "a=mid:{mid}\r\n");
+        }
+        text.push_str(match role {
+            Role::Publisher => "a=recvonly\r\n",
+            Role::Viewer => "a=sendonly\r\n",
+        });
+        let _ = write!(
+            text,
+            "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {}\r\na=setup:{}\r\n\
+             a=rtcp-mux\r\na=rtcp-rsize\r\n",
+            local.credentials.ufrag,
+            local.credentials.password,
+            local.fingerprint,
+            if agreed.dtls_client { "active" } else { "passive" },
+        );
+        formats(&mut text, section, medium);
+        if role == Role::Viewer {
+            sources(&mut text, section.kind, medium);
+        }
+        text.push_str(&ice::candidate_lines(local.candidates));
+    }
+    text
+}
+
+/// Port 0, and the formats as they came (RFC 3264 6).
+fn refuse(text: &mut String, section: &Section) {
+    let formats = if section.formats.is_empty() { "0" } else { &section.formats };
+    let _ = write!(
+        text,
+        "m={} 0 {} {formats}\r\nc=IN IP4 0.0.0.0\r\n",
+        section.media, section.protocol
+    );
+    if let Some(mid) = &section.mid {
+        let _ = write!(text, "a=mid:{mid}\r\n");
+    }
+    if section.kind != Kind::Other {
+        text.push_str("a=inactive\r\n");
+    }
+}
+
+fn formats(text: &mut String, section: &Section, medium: &Medium) {
+    let number = medium.payload_type;
+    let Some(payload) = section.payloads.iter().find(|p| p.number == number) else { return };
+    if section.kind == Kind::Audio {
+        let stereo = ["stereo", "sprop-stereo"].iter().any(|s| payload.parameter(s) == Some("1"));
+        let stereo = if stereo { ";stereo=1;sprop-stereo=1" } else { "" };
+        let _ = write!(
+            text,
+            "a=rtpmap:{number} opus/48000/2\r\na=fmtp:{number} minptime=10;useinbandfec=1{stereo}\r\n"
+        );
+    } else {
+        let level = payload.parameter("profile-level-id").filter(|level| level.len() == 6);
+        let level = level.filter(|level| level.chars().all(|c| c.is_ascii_hexdigit()));
+        let mode = payload.parameter("packetization-mode").filter(|mode| *mode == "1");
+        let _ = write!(
+            text,
+            "a=rtpmap:{number} H264/90000\r\na=fmtp:{number} level-asymmetry-allowed=1;\
+             packetization-mode={};profile-level-id={}\r\n",
+            mode.unwrap_or("0"),
+            level.unwrap_or("42e01f"),
+        );
+    }
+    let feedback = [
+        (medium.nack, "nack"),
+        (medium.pli, "nack pli"),
+        (medium.fir, "ccm fir"),
+        (medium.transport_cc.is_some(), "transport-cc"),
+        (medium.remb && medium.transport_cc.is_none(), "goog-remb"),
+    ];
+    for (_, name) in feedback.iter().filter(|(on, _)| *on) {
+        let _ = write!(text, "a=rtcp-fb:{number} {name}\r\n");
+    }
+    if let Some(rtx) = medium.rtx {
+        let clock = payload.clock;
+        let _ = write!(text, "a=rtpmap:{rtx} rtx/{clock}\r\na=fmtp:{rtx} apt={number}\r\n");
+    }
+    let extensions =
+        [(medium.transport_cc, TRANSPORT_CC_URI), (medium.playout_delay, PLAYOUT_DELAY_URI)];
+    for (id, uri) in extensions {
+        if let Some(id) = id {
+            let _ = write!(text, "a=extmap:{id} {uri}\r\n");
+        }
+    }
+}
+
+fn sources(text: &mut String, kind: Kind, medium: &Medium) {
+    let track = if kind == Kind::Audio { "audio" } else { "video" };
+    let _ = write!(text, "a=msid:{CNAME} {track}\r\n");
+    if medium.rtx.is_some() {
+        let _ = write!(text, "a=ssrc-group:FID {} {}\r\n", medium.ssrc, medium.rtx_ssrc);
+    }
+    let repair = medium.rtx.map(|_| medium.rtx_ssrc);
+    for ssrc in [Some(medium.ssrc), repair].into_iter().flatten() {
+        let _ = write!(
+            text,
+            "a=ssrc:{ssrc} cname:{CNAME}\r\na=ssrc:{ssrc} msid:{CNAME} {track}\r\n"
+        );
+    }
+}
+
+/// The answer to an ICE restart (RFC 9725 4.3.3): new credentials and the same candidates.
+pub(crate) fn restart_fragment(
+    mids: &[(String, Option<String>)],
+    credentials: &Credentials,
+    candidates: &[SocketAddr],
+) -> String {
+    let bundled: Vec<&str> = mids.iter().filter_map(|(_, mid)| mid.as_deref()).collect();
+    let mut text = String::new();
+    if !bundled.is_empty() {
+        let _ = write!(text, "a=group:BUNDLE {}\r\n", bundled.join(" "));
+    }
+    let (ufrag, password) = (&credentials.ufrag, &credentials.password);
+    let _ = write!(text, "a=ice-lite\r\na=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\n");
+    for (media, mid) in mids.iter().take(1) {
+        let _ = write!(text, "m={media} 9 UDP/TLS/RTP/SAVPF 0\r\n");
+        if let Some(mid) = mid {
+            let _ = write!(text, "a=mid:{mid}\r\n");
+        }
+    }
+    text.push_str(&ice::candidate_lines(candidates));
+    text
+}
+
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

@@ -1,0 +1,426 @@
+//! The HTTP side of WHIP (RFC 9725) and WHEP: an offer in, an answer and a session URL out.
+//!
+//! Everything about an offer is decided here, off the worker's thread; the worker only says
+//! whether there is room. Session URLs hold 190 random bits and need no other credentials.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, OriginalUri, Request, State};
+use axum::response::Response;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION, ORIGIN, RETRY_AFTER, USER_AGENT,
+    VARY, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tokio::sync::oneshot;
+
+use super::answer::{self, Local};
+use super::credentials::Credentials;
+use super::ice;
+use super::sdp::{Offer, SDP_BYTES_MAX};
+use super::views::ViewError;
+use super::worker::{Command, Open, OpenError, OpenMedia, Patch, PatchAnswer, PatchError};
+use super::{Role, Server};
+use crate::auth::{self, Action};
+use crate::hub::{self, PublishError, Publisher};
+use crate::name::StreamName;
+
+const SDP: &str = "application/sdp";
+const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+
+/// The longest wait for [`super::Views`], which may have to start a re-encode.
+const VIEW_WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// What a client that came too early or too much is told to wait, in seconds.
+const RETRY_AFTER_S: u64 = 2;
+
+/// Bytes of a client's name for itself that are kept.
+const USER_AGENT_MAX: usize = 256;
+
+pub(super) fn router(server: Server) -> Router {
+    Router::new().fallback(handle).with_state(server)
+}
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Route<'a> {
+    stream: &'a str,
+    role: Role,
+    /// The secret of a session URL.
+    session: Option<&'a str>,
+}
+
+impl<'a> Route<'a> {
+    /// `/{stream}/whip`, `/{stream}/whep`, or a session below one of them.
+    pub(super) fn parse(path: &'a str) -> Option<Self> {
+        let role = |word: &str| match word {
+            "whip" => Some(Role::Publisher),
+            "whep" => Some(Role::Viewer),
+            _ => None,
+        };
+        let (rest, last) = path.trim_start_matches('/').rsplit_once('/')?;
+        if let Some(role) = role(last) {
+            return Some(Self { stream: rest, role, session: None });
+        }
+        let (stream, word) = rest.rsplit_once('/')?;
+        Some(Self { stream, role: role(word)?, session: Some(last) })
+    }
+}
+
+async fn handle(
+    State(server): State<Server>,
+    OriginalUri(uri): OriginalUri,
+    request: Request,
+) -> Response {
+    let origin = request.headers().get(ORIGIN).cloned();
+    let answer = match Route::parse(uri.path()) {
+        Some(route) => serve(&server, route, &uri, request).await,
+        None => Err(Problem::new(StatusCode::NOT_FOUND, "no such page".into())),
+    };
+    let mut response = answer.unwrap_or_else(Problem::into_response);
+    allow_origin(&server.shared.config.origins, origin, response.headers_mut());
+    response
+}
+
+async fn serve(
+    server: &Server,
+    route: Route<'_>,
+    uri: &http::Uri,
+    request: Request,
+) -> Result<Response, Problem> {
+    match (request.method(), route.session) {
+        (&Method::OPTIONS, _) => Ok(options(server)),
+        (&Method::POST, None) => post(server, route, uri, request).await,
+        (&Method::PATCH, Some(secret)) => patch(server, route.role, secret, request).await,
+        (&Method::DELETE, Some(secret)) => delete(server, route.role, secret).await,
+        (_, session) => {
+            let allowed = if session.is_some() { "OPTIONS, PATCH, DELETE" } else { "OPTIONS, POST" };
+            let method = request.method();
+            Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not served here"))
+                .with(ALLOW, allowed))
+        }
+    }
+}
+
+fn options(server: &Server) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static("accept-post"), HeaderValue::from_static(SDP));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("OPTIONS, POST, PATCH, DELETE"),
+    );
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("Authorization, Content-Type, If-Match"),
+    );
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    ice_servers(server, headers);
+    response
+}
+
+async fn post(
+    server: &Server,
+    route: Route<'_>,
+    uri: &http::Uri,
+    request: Request,
+) -> Result<Response, Problem> {
+    let shared = &server.shared;
+    let role = route.role;
+    let name = match role {
+        Role::Publisher => StreamName::for_publisher(route.stream),
+        Role::Viewer => StreamName::parse(route.stream),
+    };
+    let name = name.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let peer = peer.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let (parts, body) = request.into_parts();
+    let body = read(&parts.headers, SDP, body).await?;
+    let offer = Offer::parse(&body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+
+    let id = ice::secret()[..16].to_owned();
+    let user_agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    let user_agent: String = user_agent.unwrap_or_default().chars().take(USER_AGENT_MAX).collect();
+    let query = uri.query().unwrap_or_default();
+    let found = Credentials::of(&parts.headers, query);
+    let question = auth::Request {
+        action: if role == Role::Publisher { Action::Publish } else { Action::Read },
+        name: name.clone(),
+        protocol: "webrtc",
+        id: id.clone(),
+        ip: peer.ip().to_canonical(),
+        user: found.user,
+        password: found.password,
+        token: found.token,
+        query: query.to_owned(),
+        user_agent: user_agent.clone(),
+    };
+    shared.access.check(question).await.map_err(|refusal| {
+        tracing::info!(stream = %name, %peer, role = role.route(), %refusal, "webrtc refused");
+        if refusal.ask_credentials {
+            Problem::new(StatusCode::UNAUTHORIZED, "not allowed".into())
+                .with(WWW_AUTHENTICATE, "Bearer")
+        } else {
+            Problem::new(StatusCode::FORBIDDEN, "not allowed".into())
+        }
+    })?;
+
+    let credentials = ice::Credentials::generate(0);
+    let reader = match role {
+        Role::Viewer => Some(view(server, &name).await?),
+        Role::Publisher => None,
+    };
+    let local = Local {
+        credentials: &credentials,
+        fingerprint: shared.identity.fingerprint(),
+        candidates: &shared.candidates,
+        profile: reader.as_ref().and_then(|reader| profile(server, reader)),
+    };
+    let (agreed, text) = answer::answer(&offer, role, &local)
+        .map_err(|refused| Problem::new(StatusCode::NOT_ACCEPTABLE, refused.to_string()))?;
+    let media = match reader {
+        Some(reader) => OpenMedia::View(reader),
+        None => {
+            let publisher =
+                Publisher { protocol: "webrtc", id: id.clone(), remote: peer.to_string() };
+            let writer = shared.hub.publish(name.clone(), publisher, shared.config.take_over);
+            OpenMedia::Publish(writer.map_err(taken)?)
+        }
+    };
+    let (secret, etag) = (ice::secret(), ice::secret()[..16].to_owned());
+    let open = Open {
+        id,
+        secret: secret.clone(),
+        etag: etag.clone(),
+        role,
+        stream: name,
+        requested_from: peer,
+        user_agent,
+        agreed,
+        credentials,
+        media,
+    };
+    let (reply, opened) = oneshot::channel();
+    send(server, Command::Open(Box::new(open), reply)).await?;
+    match opened.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(full(&error)),
+        Err(_) => return Err(stopping()),
+    }
+    let location = format!("{}/{secret}", uri.path().trim_end_matches('/'));
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(SDP));
+    put(headers, LOCATION, &location);
+    put(headers, ETAG, &format!("\"{etag}\""));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("accept-patch"), HeaderValue::from_static(FRAGMENT));
+    ice_servers(server, headers);
+    Ok(response)
+}
+
+async fn view(server: &Server, name: &StreamName) -> Result<hub::Reader, Problem> {
+    let view = tokio::time::timeout(VIEW_WAIT_MAX, server.shared.views.webrtc(name)).await;
+    let late = || ViewError::Busy { name: name.clone(), why: "it takes too long to start".into() };
+    view.unwrap_or_else(|_| Err(late())).map_err(|error| {
+        let text = error.to_string();
+        match error {
+            ViewError::NotFound(_) => Problem::new(StatusCode::NOT_FOUND, text).retry(),
+            ViewError::Unplayable { .. } => Problem::new(StatusCode::NOT_ACCEPTABLE, text),
+            ViewError::Busy { .. } => Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).retry(),
+        }
+    })
+}
+
+/// `profile_idc` of the stream that a reader is going to get: the byte after the type of its
+/// sequence parameter set.
+fn profile(server: &Server, reader: &hub::Reader) -> Option<u8> {
+    let tracks = server.shared.hub.status(reader.name())?.tracks;
+    let sets = &tracks.video.as_ref()?.parameter_sets;
+    sets.windows(5).find_map(|w| (w[..3] == [0, 0, 1] && w[3] & 0x1f == 7).then_some(w[4]))
+}
+
+async fn patch(
+    server: &Server,
+    role: Role,
+    secret: &str,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let body = read(&parts.headers, FRAGMENT, body).await?;
+    let tag = parts.headers.get(IF_MATCH).and_then(|value| value.to_str().ok());
+    let Some(tag) = tag else {
+        let text = "If-Match is missing: the entity tag of the session, or * for an ICE restart";
+        return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, text.into()));
+    };
+    let fragment = Offer::parse_fragment(&body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let tag = tag.trim();
+    let etag = (tag != "*").then(|| tag.trim_start_matches("W/").trim_matches('"').to_owned());
+    let patch = Patch { role, secret: secret.to_owned(), etag, fragment };
+    let (reply, answer) = oneshot::channel();
+    send(server, Command::Patch(Box::new(patch), reply)).await?;
+    let answer = answer.await.map_err(|_| stopping())?.map_err(|error| {
+        let status = match error {
+            PatchError::NoSession => StatusCode::NOT_FOUND,
+            PatchError::EntityTag => StatusCode::PRECONDITION_FAILED,
+            PatchError::NoPassword => StatusCode::BAD_REQUEST,
+        };
+        Problem::new(status, error.to_string())
+    })?;
+    let mut response = Response::new(Body::empty());
+    match answer {
+        PatchAnswer::Trickled => *response.status_mut() = StatusCode::NO_CONTENT,
+        PatchAnswer::Restarted { credentials, etag, mids } => {
+            let text =
+                answer::restart_fragment(&mids, &credentials, &server.shared.candidates);
+            *response.body_mut() = Body::from(text);
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAGMENT));
+            put(headers, ETAG, &format!("\"{etag}\""));
+        }
+    }
+    Ok(response)
+}
+
+async fn delete(server: &Server, role: Role, secret: &str) -> Result<Response, Problem> {
+    let (reply, answer) = oneshot::channel();
+    send(server, Command::Close { role, secret: secret.to_owned(), reply }).await?;
+    if answer.await.unwrap_or(false) {
+        Ok(Response::new(Body::empty()))
+    } else {
+        Err(Problem::new(StatusCode::NOT_FOUND, PatchError::NoSession.to_string()))
+    }
+}
+
+async fn read(headers: &HeaderMap, wanted: &str, body: Body) -> Result<Vec<u8>, Problem> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case(wanted) {
+        let text = format!("the body is {kind:?}, wanted is {wanted}");
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+    }
+    let body = axum::body::to_bytes(body, SDP_BYTES_MAX).await.map_err(|_| {
+        let text = format!("the body cannot be read or has more than {SDP_BYTES_MAX} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+    })?;
+    Ok(body.into())
+}
+
+async fn send(server: &Server, command: Command) -> Result<(), Problem> {
+    server.shared.commands.send(command).await.map_err(|_| stopping())
+}
+
+fn stopping() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping".into()).retry()
+}
+
+fn taken(error: PublishError) -> Problem {
+    let text = error.to_string();
+    match error {
+        PublishError::Taken { .. } => Problem::new(StatusCode::CONFLICT, text),
+        PublishError::TooMany(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).retry(),
+    }
+}
+
+fn full(error: &OpenError) -> Problem {
+    let status = match error {
+        OpenError::FromAddress(_) => StatusCode::TOO_MANY_REQUESTS,
+        OpenError::Sessions(_) | OpenError::Handshakes(_) | OpenError::Failed(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    Problem::new(status, error.to_string()).retry()
+}
+
+fn ice_servers(server: &Server, headers: &mut HeaderMap) {
+    for url in &server.shared.config.ice_servers {
+        if let Ok(value) = HeaderValue::from_str(&format!("<{url}>; rel=\"ice-server\"")) {
+            headers.append(LINK, value);
+        }
+    }
+}
+
+fn allow_origin(allowed: &[String], origin: Option<HeaderValue>, headers: &mut HeaderMap) {
+    let any = allowed.iter().any(|one| one == "*");
+    let value = if any {
+        Some(HeaderValue::from_static("*"))
+    } else {
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+        origin.filter(|origin| allowed.iter().any(|one| one.as_bytes() == origin.as_bytes()))
+    };
+    if let Some(value) = value {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value);
+        headers.insert(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("Location, ETag, Link, Accept-Patch, Retry-After"),
+        );
+    }
+}
+
+/// Header values here are made of URL paths and our own text; what would not fit is left out.
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// A refusal, said in the body in words.
+struct Problem {
+    status: StatusCode,
+    text: String,
+    headers: HeaderMap,
+}
+
+impl Problem {
+    fn new(status: StatusCode, text: String) -> Self {
+        Self { status, text, headers: HeaderMap::new() }
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
+    fn retry(mut self) -> Self {
+        self.headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        self
+    }
+
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.text + "\n"));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, plain);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_names_may_hold_slashes() {
+        let check = |path, wanted: Option<(&str, Role, Option<&str>)>| {
+            let wanted = wanted.map(|(stream, role, session)| Route { stream, role, session });
+            assert_eq!(Route::parse(path), wanted, "{path}");
+        };
+        check("/cam/whip", Some(("cam", Role::Publisher, None)));
+        check("/a/b/whep", Some(("a/b", Role::Viewer, None)));
+        check("/a/b/whep/s3cret", Some(("a/b", Role::Viewer, Some("s3cret"))));
+        check("/whip/whip", Some(("whip", Role::Publisher, None)));
+        check("/whip", None);
+        check("/cam/", None);
+        check("/cam/watch", None);
+    }
+}

@@ -1,0 +1,166 @@
+//! One stream as its WebRTC viewers get it: packetised once, kept once for retransmission and for
+//! those who join, whatever their number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use pipeline::{Codec, Packet, TrackKind, Tracks};
+use tokio::sync::mpsc;
+
+use super::mux::Key;
+use super::views::{ViewError, Views};
+use super::worker::Event;
+use crate::hub::{Hub, Item, Reader};
+use crate::name::StreamName;
+use crate::rtp::frame::FramePackets;
+use crate::rtp::h264::{PAYLOAD_BYTES_DEFAULT, Packetiser};
+use crate::rtp::opus;
+use crate::rtp::ring::{Ring, RingLimits};
+
+/// How often a stream whose publisher went is looked for again.
+const REJOIN_EVERY: Duration = Duration::from_millis(200);
+
+/// What is kept of a stream.
+pub(crate) struct Stream {
+    /// The name that viewers asked for.
+    pub(crate) name: StreamName,
+    /// The name under which packets are written, which may be a form derived for viewers.
+    source: StreamName,
+    hub: Hub,
+    tracks: Arc<Tracks>,
+    packetiser: Packetiser,
+    video: Ring,
+    audio: Ring,
+    pub(crate) viewers: Vec<Key>,
+    feed: tokio::task::AbortHandle,
+    complained: bool,
+}
+
+impl Stream {
+    /// A stream that `feed` brings the packets of `source` to.
+    pub(crate) fn new(
+        name: StreamName,
+        source: StreamName,
+        hub: Hub,
+        feed: tokio::task::AbortHandle,
+    ) -> Self {
+        Self {
+            name,
+            source,
+            hub,
+            tracks: Arc::default(),
+            packetiser: Packetiser::new(PAYLOAD_BYTES_DEFAULT),
+            video: Ring::new(RingLimits::default()),
+            audio: Ring::new(RingLimits { bytes: 1 << 20, packets: 4096, ..RingLimits::default() }),
+            viewers: Vec::new(),
+            feed,
+            complained: false,
+        }
+    }
+
+    /// Takes the next packet; `None` for what WebRTC viewers cannot play or the packetiser
+    /// refuses. A refused picture is asked for anew as a key picture.
+    pub(crate) fn packet(&mut self, packet: &Packet) -> Option<Arc<FramePackets>> {
+        let frame = match packet.kind {
+            TrackKind::Video => {
+                self.tracks.video.as_ref().filter(|video| video.codec == Codec::H264)?;
+                self.packetiser.packetise(packet).map_err(|error| error.to_string())
+            }
+            TrackKind::Audio => {
+                self.tracks.audio.as_ref().filter(|audio| audio.codec == Codec::Opus)?;
+                opus::packetise(packet).map_err(|error| error.to_string())
+            }
+        };
+        match frame {
+            Ok(frame) => {
+                self.complained = false;
+                let ring = match packet.kind {
+                    TrackKind::Video => &mut self.video,
+                    TrackKind::Audio => &mut self.audio,
+                };
+                Some(ring.push(frame))
+            }
+            Err(error) => {
+                if !self.complained {
+                    self.complained = true;
+                    tracing::warn!(stream = %self.name, pts = %packet.pts, error, "not packetised");
+                }
+                if packet.kind == TrackKind::Video {
+                    self.request_key_frame();
+                }
+                None
+            }
+        }
+    }
+
+    /// What the following packets are.
+    pub(crate) fn set_tracks(&mut self, tracks: Arc<Tracks>) {
+        self.tracks = tracks;
+    }
+
+    /// Asks the publisher for a key picture; the hub merges wishes.
+    pub(crate) fn request_key_frame(&self) {
+        self.hub.request_key_frame(&self.source);
+    }
+
+    /// The cached group of pictures, where a viewer begins.
+    pub(crate) fn group(&self) -> impl Iterator<Item = Arc<FramePackets>> {
+        self.video.group().cloned()
+    }
+
+    /// A frame that was sent before.
+    pub(crate) fn frame(&self, kind: TrackKind, index: u64) -> Option<&Arc<FramePackets>> {
+        match kind {
+            TrackKind::Video => self.video.get(index),
+            TrackKind::Audio => self.audio.get(index),
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.feed.abort();
+    }
+}
+
+/// Carries a stream's packets to the worker, over the publisher's going and coming back. A full
+/// queue makes it wait, and the hub then tells it what it missed.
+pub(crate) async fn feed(
+    stream: u64,
+    name: StreamName,
+    mut reader: Reader,
+    views: Arc<dyn Views>,
+    rejoin: Duration,
+    events: mpsc::Sender<Event>,
+) {
+    loop {
+        match reader.next().await {
+            Item::End => match again(&name, views.as_ref(), rejoin).await {
+                Some(next) => reader = next,
+                None => {
+                    let _ = events.send(Event::Feed(stream, Item::End)).await;
+                    return;
+                }
+            },
+            item => {
+                if events.send(Event::Feed(stream, item)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn again(name: &StreamName, views: &dyn Views, limit: Duration) -> Option<Reader> {
+    let search = async {
+        loop {
+            match views.webrtc(name).await {
+                Ok(reader) => return Some(reader),
+                Err(ViewError::Unplayable { .. }) => return None,
+                Err(_) => tokio::time::sleep(REJOIN_EVERY).await,
+            }
+        }
+    };
+    tokio::time::timeout(limit, search.boxed()).await.ok().flatten()
+}

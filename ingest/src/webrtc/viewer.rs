@@ -1,0 +1,340 @@
+//! The sending half of a session: one viewer's numbering, clock and way to the live edge.
+//!
+//! Frames come packetised from [`Stream`]; here they get this viewer's header and are protected in
+//! one reused buffer that leaves in one call. Packets are not kept: what a viewer asks for again is
+//! made again from the stream's ring.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use pipeline::{Ticks, TrackKind};
+use rand::Rng;
+
+use super::answer::{Agreed, CNAME, Medium};
+use super::counters::add;
+use super::session::Io;
+use super::srtp::Protect;
+use super::stream::Stream;
+use crate::rtp::clock::{Ntp, ViewerClock};
+use crate::rtp::frame::FramePackets;
+use crate::rtp::join::{Advice, Join, JoinLimits};
+use crate::rtp::mapping::{Mapping, Placed};
+use crate::rtp::opus;
+use crate::rtp::packet::{ExtSeq, Header, PlayoutDelay, RtpTime, Seq};
+use crate::rtp::rtcp::{Compound, Message, ReportBlocks};
+use crate::rtp::rtx;
+
+/// Time between sender reports. Players match sound and picture by them, so the first goes out
+/// with the first frame.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Frames of each track that are remembered for retransmission: 4 s of pictures at 60 a second.
+const WINDOW_FRAMES: usize = 256;
+
+/// What viewers are told about holding pictures back: show them as they come.
+const PLAYOUT_DELAY: PlayoutDelay = PlayoutDelay { min_ms: 0, max_ms: 400 };
+
+/// What the API and the log want to know.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) lost: u64,
+    pub(crate) nacks: u64,
+    pub(crate) resent: u64,
+    pub(crate) plis: u64,
+    pub(crate) round_trip: Option<Duration>,
+}
+
+/// One viewer.
+pub(crate) struct Viewer {
+    /// The stream on this worker.
+    pub(crate) stream: u64,
+    clock: Option<ViewerClock>,
+    video: Option<Track>,
+    audio: Option<Track>,
+    join: Option<Join>,
+    awaits_key: bool,
+    report_at: Option<Instant>,
+    pub(crate) figures: Figures,
+}
+
+/// One medium of one viewer.
+struct Track {
+    medium: Medium,
+    mapping: Mapping,
+    /// The next number of the retransmission stream.
+    repair: ExtSeq,
+    lost: u32,
+}
+
+impl Track {
+    fn new(medium: &Medium, rate: u32) -> Self {
+        let mut random = rand::rng();
+        let first = Seq(random.random());
+        Self {
+            medium: medium.clone(),
+            mapping: Mapping::new(first, RtpTime(random.random()), rate, WINDOW_FRAMES),
+            repair: ExtSeq(u64::from(random.random::<u16>() & 0x7fff)),
+            lost: 0,
+        }
+    }
+}
+
+impl Viewer {
+    /// A viewer that waits for its handshake.
+    pub(crate) fn new(agreed: &Agreed, stream: u64) -> Self {
+        Self {
+            stream,
+            clock: None,
+            video: agreed.video.as_ref().map(|medium| Track::new(medium, 90_000)),
+            audio: agreed.audio.as_ref().map(|medium| Track::new(medium, opus::CLOCK_RATE)),
+            join: None,
+            awaits_key: false,
+            report_at: None,
+            figures: Figures::default(),
+        }
+    }
+
+    /// The handshake is through: begins at the newest key picture.
+    pub(crate) fn connected(&mut self, io: &mut Io<'_>, stream: &Stream, protect: &mut Protect) {
+        let mut clock = ViewerClock::new(io.now, Ntp::from_system(SystemTime::now()));
+        if self.video.is_some() {
+            let join = Join::new(stream.group(), JoinLimits::default(), &mut clock);
+            self.awaits_key = join.is_live();
+            if self.awaits_key || join.advice(true) == Advice::FreshKey {
+                stream.request_key_frame();
+            }
+            self.join = Some(join);
+        }
+        self.clock = Some(clock);
+        self.run_join(io, protect);
+    }
+
+    /// Sends a frame of the stream that was just written.
+    pub(crate) fn frame(
+        &mut self,
+        io: &mut Io<'_>,
+        protect: &mut Protect,
+        frame: &Arc<FramePackets>,
+    ) {
+        let Some(clock) = &mut self.clock else { return };
+        if frame.kind == TrackKind::Video {
+            if let Some(join) = self.join.as_mut().filter(|join| !join.is_live()) {
+                let skipped = join.skipped();
+                join.push(Arc::clone(frame));
+                add(&io.counters.frames_skipped, join.skipped() - skipped);
+                return self.run_join(io, protect);
+            }
+            if self.awaits_key && !frame.key {
+                return;
+            }
+            self.awaits_key = false;
+        }
+        let at = clock.place(frame.pts, frame.arrived);
+        self.send(io, protect, frame, at);
+    }
+
+    fn run_join(&mut self, io: &mut Io<'_>, protect: &mut Protect) {
+        loop {
+            let (Some(join), Some(clock)) = (&mut self.join, &mut self.clock) else { return };
+            let Some(release) = join.poll(io.now, clock) else { return };
+            self.send(io, protect, &release.frame, release.at);
+        }
+    }
+
+    fn send(&mut self, io: &mut Io<'_>, protect: &mut Protect, frame: &FramePackets, at: Ticks) {
+        let track = match frame.kind {
+            TrackKind::Video => &mut self.video,
+            TrackKind::Audio => &mut self.audio,
+        };
+        let Some(track) = track else { return };
+        let Placed { first, time } = track.mapping.place(frame, at);
+        for run in frame.runs() {
+            io.buffer.clear();
+            let (mut segment, packets) = (0, run.len() as u64);
+            for index in run {
+                let start = io.buffer.len();
+                let seq = first.plus(index as u64);
+                let header = track.header(frame, index, seq.seq(), time, io.buffer);
+                io.buffer.extend_from_slice(frame.payload(index).unwrap_or_default());
+                if let Err(error) = protect.seal(io.buffer, start, header, seq.roc()) {
+                    tracing::error!(%error, "a packet could not be protected");
+                    io.buffer.truncate(start);
+                    break;
+                }
+                if segment == 0 {
+                    segment = io.buffer.len();
+                }
+            }
+            let bytes = io.buffer.len() as u64;
+            if io.flush(segment) {
+                self.figures.packets += packets;
+                self.figures.bytes += bytes;
+                add(&io.counters.packets_sent, packets);
+                add(&io.counters.bytes_sent, bytes);
+                add(&io.counters.sends, 1);
+            } else {
+                add(&io.counters.packets_dropped, packets);
+            }
+        }
+        self.report_at.get_or_insert(io.now);
+    }
+
+    /// Makes reports and catches up when their time has come.
+    pub(crate) fn timeout(&mut self, io: &mut Io<'_>, protect: &mut Protect) {
+        self.run_join(io, protect);
+        let due = self.report_at.is_some_and(|at| at <= io.now);
+        let (true, Some(clock)) = (due, &self.clock) else { return };
+        self.report_at = Some(io.now + REPORT_INTERVAL);
+        let mut compound = Compound::new(io.rtcp);
+        for track in [&self.video, &self.audio].into_iter().flatten() {
+            if track.mapping.packets() == 0 {
+                continue;
+            }
+            let (ssrc, time) = (track.medium.ssrc, track.mapping.time_at(clock.ticks(io.now)));
+            let counts = (track.mapping.packets(), track.mapping.bytes());
+            compound.sender_report(ssrc, clock.wall(io.now), time, counts, &[]).cname(ssrc, CNAME);
+        }
+    }
+
+    /// When [`Self::timeout`] is due.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let join = self.join.as_ref().and_then(Join::next_timeout);
+        [join, self.report_at].into_iter().flatten().min()
+    }
+
+    /// Takes what the viewer reports and asks for.
+    pub(crate) fn rtcp(
+        &mut self,
+        io: &mut Io<'_>,
+        stream: &Stream,
+        protect: &mut Protect,
+        message: &Message<'_>,
+    ) {
+        match message {
+            Message::ReceiverReport { blocks, .. } | Message::SenderReport { blocks, .. } => {
+                self.report(io.now, blocks.clone());
+            }
+            Message::PictureLoss { .. } | Message::FullIntra { .. } => {
+                self.figures.plis += 1;
+                add(&io.counters.plis_received, 1);
+                stream.request_key_frame();
+            }
+            Message::Nack { media, lost, .. } => {
+                let kind = if self.video.as_ref().is_some_and(|t| t.medium.ssrc == *media) {
+                    TrackKind::Video
+                } else {
+                    TrackKind::Audio
+                };
+                for seq in lost.clone() {
+                    self.figures.nacks += 1;
+                    add(&io.counters.nacks_received, 1);
+                    self.resend(io, stream, protect, kind, *media, seq);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn report(&mut self, now: Instant, blocks: ReportBlocks<'_>) {
+        let Some(clock) = &self.clock else { return };
+        for block in blocks {
+            let trip = block.round_trip(clock.wall(now));
+            let tracks = [&mut self.video, &mut self.audio];
+            let track = tracks.into_iter().flatten().find(|t| t.medium.ssrc == block.ssrc);
+            if let Some(track) = track {
+                track.lost = block.lost.max(0).unsigned_abs();
+                let trip = trip.map(|trip| Duration::from_secs(trip.into()) / 65_536);
+                self.figures.round_trip = trip.or(self.figures.round_trip);
+            }
+        }
+        let lost = |track: &Option<Track>| track.as_ref().map_or(0, |track| u64::from(track.lost));
+        self.figures.lost = lost(&self.video) + lost(&self.audio);
+    }
+
+    fn resend(
+        &mut self,
+        io: &mut Io<'_>,
+        stream: &Stream,
+        protect: &mut Protect,
+        kind: TrackKind,
+        media: u32,
+        seq: Seq,
+    ) {
+        let track = match kind {
+            TrackKind::Video => &mut self.video,
+            TrackKind::Audio => &mut self.audio,
+        };
+        let Some(track) = track.as_mut().filter(|track| track.medium.ssrc == media) else { return };
+        let Some(sent) = track.mapping.lookup(seq) else { return };
+        let Some(frame) = stream.frame(kind, sent.frame) else { return };
+        let Some(payload) = frame.payload(sent.packet) else { return };
+        if !track.mapping.may_resend() {
+            return;
+        }
+        io.buffer.clear();
+        let (header, roc) = match track.medium.rtx {
+            Some(payload_type) => {
+                let number = track.repair;
+                track.repair = number.plus(1);
+                let header = Header {
+                    marker: frame.marker(sent.packet),
+                    payload_type,
+                    seq: number.seq(),
+                    time: sent.time,
+                    ssrc: track.medium.rtx_ssrc,
+                };
+                let bytes = header.write(&[], io.buffer);
+                rtx::wrap(seq, payload, io.buffer);
+                (bytes, number.roc())
+            }
+            None => {
+                // The very same packet as before, so the cipher may see its number again.
+                let bytes = track.header(frame, sent.packet, sent.seq.seq(), sent.time, io.buffer);
+                io.buffer.extend_from_slice(payload);
+                (bytes, sent.seq.roc())
+            }
+        };
+        if protect.seal(io.buffer, 0, header, roc).is_ok() {
+            let bytes = io.buffer.len();
+            if io.flush(bytes) {
+                self.figures.resent += 1;
+                self.figures.packets += 1;
+                self.figures.bytes += bytes as u64;
+                add(&io.counters.packets_resent, 1);
+                add(&io.counters.packets_sent, 1);
+                add(&io.counters.bytes_sent, bytes as u64);
+            }
+        }
+    }
+
+    /// Our SSRCs that were used, for the goodbye.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = u32> {
+        [&self.video, &self.audio].into_iter().flatten().map(|track| track.medium.ssrc)
+    }
+}
+
+impl Track {
+    /// Writes the header of one packet. The same frame always gets the same one.
+    fn header(
+        &self,
+        frame: &FramePackets,
+        index: usize,
+        seq: Seq,
+        time: RtpTime,
+        buffer: &mut Vec<u8>,
+    ) -> usize {
+        let header = Header {
+            marker: frame.marker(index),
+            payload_type: self.medium.payload_type,
+            seq,
+            time,
+            ssrc: self.medium.ssrc,
+        };
+        match self.medium.playout_delay.filter(|_| frame.key) {
+            Some(id) => header.write(&[(id, &PLAYOUT_DELAY.bytes())], buffer),
+            None => header.write(&[], buffer),
+        }
+    }
+}
