@@ -183,7 +183,7 @@ mod tests {
             for (number, seed) in target.seeds.iter().enumerate() {
                 let mut chance = Chance(0x9e37_79b9_7f4a_7c15 ^ number as u64);
                 (target.run)(seed);
-                for _ in 0..3000 {
+                for _ in 0..1000 {
                     let mut bytes = seed.to_vec();
                     for _ in 0..=chance.below(8) {
                         let at = chance.below(bytes.len());

@@ -11,6 +11,7 @@ mod avcc;
 mod rewrite;
 mod slice;
 mod sps;
+mod vui;
 
 use std::fmt;
 
@@ -18,7 +19,8 @@ pub use assemble::{Assembler, Unit, prepend_parameter_sets};
 pub use avcc::{DecoderConfiguration, to_annex_b, to_length_prefixed};
 pub use rewrite::{unit_with_no_reordering, with_no_reordering};
 pub use slice::{SliceHead, SliceKind, is_idr, is_recovery_point, is_reference};
-pub use sps::{BitstreamRestriction, ChromaFormat, ColorDescription, SpsInfo, Timing, Vui};
+pub use sps::{ChromaFormat, SpsInfo};
+pub use vui::{BitstreamRestriction, ColorDescription, Timing, Vui};
 
 pub use crate::annexb::nals;
 

@@ -6,17 +6,13 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-
-use crate::frame::Size;
-use crate::h264::Assembler;
-use crate::packet::{AudioTrack, Codec, Packet, TrackKind, Tracks, VideoTrack};
+use crate::packet::{Packet, Tracks};
 use crate::time::{Pts, Unwrapper};
 
 use super::collect::{Collector, Unit};
+use super::output::Output;
 use super::psi::{self, Elementary, ProgramMap, Sections};
-use super::sound::{Sound, Splitter};
-use super::{PACKET_BYTES, SYNC, hevc};
+use super::{PACKET_BYTES, SYNC};
 
 /// What a transport stream brings.
 #[derive(Clone, Debug)]
@@ -356,133 +352,4 @@ fn payload(packet: &[u8; PACKET_BYTES]) -> Option<(&[u8], bool)> {
     let payload = if has_payload { &rest[1 + length..] } else { &[] };
     // A payload of nothing is only right where none is stated.
     (has_payload != payload.is_empty()).then_some((payload, announced))
-}
-
-/// Units of both streams become packets here.
-#[derive(Debug, Default)]
-struct Output {
-    assembler: Assembler,
-    /// A key picture came.
-    started: bool,
-    splitter: Option<Splitter>,
-    /// One for both tracks, so that they stay together over the turn of the clock.
-    unwrap: Unwrapper<33>,
-    tracks: Tracks,
-    /// `tracks` is to be told before the next packet.
-    news: bool,
-}
-
-impl Output {
-    fn begin_video(&mut self, stream: Option<Elementary>) {
-        self.assembler = Assembler::new();
-        self.started = false;
-        self.news = true;
-        self.tracks.video = stream.map(|stream| VideoTrack {
-            codec: stream.codec,
-            size: Size::default(),
-            parameter_sets: Bytes::new(),
-        });
-    }
-
-    fn begin_audio(&mut self, stream: Option<Elementary>) {
-        self.splitter = stream.map(|stream| Splitter::new(stream.codec));
-        self.news = true;
-        let opus = stream.filter(|stream| stream.codec == Codec::Opus);
-        self.tracks.audio = opus.map(|stream| AudioTrack {
-            codec: Codec::Opus,
-            sample_rate: crate::opus::SAMPLE_RATE,
-            channels: stream.channels,
-            config: Bytes::new(),
-        });
-    }
-
-    fn unit(
-        &mut self,
-        codec: Codec,
-        unit: Unit,
-        now: Instant,
-        stats: &mut Stats,
-        out: &mut Vec<Event>,
-    ) {
-        let times = unit.times.map(|(pts, dts)| {
-            let dts = Pts(self.unwrap.unwrap(dts));
-            (Pts(self.unwrap.unwrap(pts)), dts)
-        });
-        if !codec.is_video() {
-            return self.sound(unit, times.map(|(pts, _)| pts), now, stats, out);
-        }
-        let Some((pts, dts)) = times else {
-            stats.untimed_units += 1;
-            return;
-        };
-        let (data, key) = if codec == Codec::Hevc {
-            hevc::canonical_unit(&unit.data)
-        } else {
-            match self.assembler.annex_b(unit.data) {
-                Ok(Some(unit)) => {
-                    if unit.changed {
-                        self.tracks.video = self.assembler.track();
-                        self.news = true;
-                    }
-                    (unit.data, unit.key)
-                }
-                // Parameter sets in a unit of their own; the assembler has kept them.
-                Ok(None) => return,
-                Err(_) => {
-                    stats.broken_units += 1;
-                    return;
-                }
-            }
-        };
-        if data.is_empty() {
-            return;
-        }
-        self.started |= key;
-        if !self.started {
-            stats.units_before_key += 1;
-            return;
-        }
-        tell(&mut self.news, &self.tracks, out);
-        let kind = TrackKind::Video;
-        out.push(Event::Packet(Packet { kind, pts, dts, key, data, arrived: now }));
-    }
-
-    fn sound(
-        &mut self,
-        unit: Unit,
-        pts: Option<Pts>,
-        now: Instant,
-        stats: &mut Stats,
-        out: &mut Vec<Event>,
-    ) {
-        let Some(splitter) = &mut self.splitter else { return };
-        if unit.lost {
-            splitter.lost();
-        }
-        let (tracks, news) = (&mut self.tracks, &mut self.news);
-        splitter.push(unit.data, pts, stats, |sound| match sound {
-            Sound::Track(track) => {
-                *news |= tracks.audio.as_ref() != Some(&track);
-                tracks.audio = Some(track);
-            }
-            Sound::Frame(pts, data) => {
-                tell(news, tracks, out);
-                let kind = TrackKind::Audio;
-                out.push(Event::Packet(Packet {
-                    kind,
-                    pts,
-                    dts: pts,
-                    key: true,
-                    data,
-                    arrived: now,
-                }));
-            }
-        });
-    }
-}
-
-fn tell(news: &mut bool, tracks: &Tracks, out: &mut Vec<Event>) {
-    if std::mem::take(news) {
-        out.push(Event::Tracks(tracks.clone()));
-    }
 }

@@ -29,6 +29,7 @@ mod crc;
 mod demux;
 mod hevc;
 mod mux;
+mod output;
 mod pes;
 mod psi;
 mod sound;
