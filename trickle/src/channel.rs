@@ -149,7 +149,8 @@ struct Segment<W> {
 impl<W: Wake> Channel<W> {
     pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         let mut slots = Vec::new();
-        slots.resize_with(limits.ring_segments.max(1), || None);
+        // Two at least: publishers open the next segment while they write one.
+        slots.resize_with(limits.ring_segments.max(2), || None);
         Self {
             limits,
             slots,

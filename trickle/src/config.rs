@@ -24,7 +24,7 @@ pub struct Config {
 /// Bounds on everything that can grow. Each is at least 1 (a zero counts as 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Segments kept for readers in each channel.
+    /// Segments kept for readers in each channel, at least 2.
     pub ring_segments: usize,
     /// Bytes of one segment; each chunk counts [`CHUNK_COST`] bytes on top of its own.
     pub segment_bytes: usize,

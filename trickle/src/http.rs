@@ -4,8 +4,9 @@
 //! `{128 bit}/{mid}-out`. Behind it may stand a segment index or the word `next`. With two
 //! elements alone the path can mean a channel of two or a segment of a channel of one, and a name
 //! may consist of digits; [`Place::Either`] leaves that to the one who knows the channels: an
-//! existing channel of that whole name wins, then an existing channel of the first element, then
-//! an index-like last element means a segment.
+//! existing channel of that whole name wins; then an existing channel of the first element, an
+//! index-like last element, or a server on which peers make channels (of one element, as they know
+//! them) mean a segment.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::task::coop::consume_budget;
 
 use crate::error::Error;
 use crate::{client, local};
@@ -73,6 +74,8 @@ impl Publisher {
     /// What the waiting request was answered: [`Error::NotFound`], [`Error::Closed`],
     /// [`Error::Refused`], [`Error::Io`] after the retries.
     pub async fn next(&mut self) -> Result<SegmentWriter, Error> {
+        // Nothing below may have to wait; a loop over it must not starve other tasks.
+        consume_budget().await;
         let inner = match &mut self.inner {
             Inner::Local(publisher) => WriterInner::Local(publisher.next()?),
             Inner::Http(publisher) => WriterInner::Http(publisher.next().await?),
@@ -142,6 +145,7 @@ impl SegmentWriter {
     /// [`Error::Stalled`] (the chunk was not queued, the segment may go on),
     /// [`Error::TooLarge`], or what ended the request.
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
+        consume_budget().await;
         match &mut self.inner {
             WriterInner::Local(writer) => writer.write(chunk),
             WriterInner::Http(writer) => writer.write(chunk).await,

@@ -93,8 +93,9 @@ fn resolve(server: &Server, place: Place) -> (String, Option<String>) {
         Place::Segment { name, place } => (name, Some(place)),
         Place::Either { first, last } => {
             let both = format!("{first}/{last}");
-            let is_channel =
-                server.contains(&both) || !(http::is_place(&last) || server.contains(&first));
+            let is_segment =
+                server.config().autocreate || http::is_place(&last) || server.contains(&first);
+            let is_channel = server.contains(&both) || !is_segment;
             if is_channel { (both, None) } else { (first, Some(last)) }
         }
     }

@@ -199,7 +199,14 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         let Some(response) = &mut self.response else { return Ok(None) };
-        match response.chunk().await {
+        let chunk = loop {
+            match response.chunk().await {
+                // HTTP/2 may end with an empty frame.
+                Ok(Some(chunk)) if chunk.is_empty() => {}
+                other => break other,
+            }
+        };
+        match chunk {
             Ok(Some(chunk)) => {
                 self.bytes += chunk.len() as u64;
                 Ok(Some(chunk))
