@@ -316,3 +316,6 @@ pub fn grey_frame(size: Size) -> Frame {
         arrived: Instant::now(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,7 +162,9 @@ impl Bound<'_> {
     pub fn value(&self, name: &str) -> Result<&Value, BuildError> {
         match self.known(name)? {
             Known::Value(value) => Ok(value),
-            Known::Live { .. } => Err(BuildError::input(name, "must not change from frame to frame")),
+            Known::Live { .. } => {
+                Err(BuildError::input(name, "must not change from frame to frame"))
+            }
         }
     }
 

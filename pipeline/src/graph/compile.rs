@@ -56,7 +56,11 @@ pub fn compile_within(
 ) -> Result<Graph, PromptError> {
     if !size.is_valid() {
         let details = format!("{size}, at most {} a side", Size::SIDE_MAX);
-        return Err(PromptError::whole(FaultKind::InvalidPrompt, "no graph for this size", details));
+        return Err(PromptError::whole(
+            FaultKind::InvalidPrompt,
+            "no graph for this size",
+            details,
+        ));
     }
     let checked = check(prompt, registry)?;
     let mut compiler = Compiler {
@@ -145,7 +149,8 @@ impl Compiler<'_> {
                 Vec::new()
             }
             Form::Node { mut node, outputs, every_frame } => {
-                live = every_frame || inputs.iter().flatten().any(|i| matches!(i, Known::Live { .. }));
+                live =
+                    every_frame || inputs.iter().flatten().any(|i| matches!(i, Known::Live { .. }));
                 for shape in &outputs {
                     self.admit(shape, !live)?;
                 }
@@ -188,9 +193,7 @@ impl Compiler<'_> {
         match binding {
             Binding::Absent => None,
             Binding::Constant(value) => Some(Known::Value(value.clone())),
-            Binding::Link { node, slot } => {
-                self.nodes[*node].as_ref()?.outputs.get(*slot).cloned()
-            }
+            Binding::Link { node, slot } => self.nodes[*node].as_ref()?.outputs.get(*slot).cloned(),
         }
     }
 
@@ -222,7 +225,9 @@ impl Compiler<'_> {
             self.constant_bytes += bytes(shape);
             if self.constant_pixels > self.limits.compile_pixels {
                 let most = self.limits.compile_pixels;
-                return Err(BuildError::new(format!("constant pictures above {most} pixels in all")));
+                return Err(BuildError::new(format!(
+                    "constant pictures above {most} pixels in all"
+                )));
             }
         }
         Ok(())

@@ -25,7 +25,10 @@ pub(super) enum Arg {
     None,
     Constant(Value),
     /// A slot; `last` when nobody reads it afterwards.
-    Slot { slot: usize, last: bool },
+    Slot {
+        slot: usize,
+        last: bool,
+    },
 }
 
 /// A node in the plan.
@@ -222,7 +225,8 @@ impl Graph {
                 &downloaded
             }
         };
-        let image = self.converter.to_image(host, frame.size, frame.format, frame.color, &mut self.pool);
+        let image =
+            self.converter.to_image(host, frame.size, frame.format, frame.color, &mut self.pool);
         image.ok_or_else(|| StageError::Unsupported {
             stage: "graph",
             what: format!("planes that do not fit {:?} of {}", frame.format, frame.size),
@@ -265,7 +269,8 @@ impl Graph {
     }
 
     fn note(&mut self, index: usize, frame: bool, clock: &mut Option<Instant>) {
-        if let (Some(since), Some((frames, total))) = (clock.as_mut(), self.timings.get_mut(index)) {
+        if let (Some(since), Some((frames, total))) = (clock.as_mut(), self.timings.get_mut(index))
+        {
             let now = Instant::now();
             *frames += u64::from(frame);
             *total += now - *since;
@@ -288,7 +293,9 @@ impl Stage for Graph {
         }
         let result = self.run(&frame);
         if result.is_err() {
-            for value in self.slots.iter_mut().filter_map(Option::take).chain(self.outputs.drain(..)) {
+            for value in
+                self.slots.iter_mut().filter_map(Option::take).chain(self.outputs.drain(..))
+            {
                 self.pool.recycle(value);
             }
         }

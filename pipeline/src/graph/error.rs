@@ -73,7 +73,11 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(kind: FaultKind, message: impl Into<String>, details: impl Into<String>) -> Self {
+    pub(super) fn new(
+        kind: FaultKind,
+        message: impl Into<String>,
+        details: impl Into<String>,
+    ) -> Self {
         let (message, details) = (message.into(), details.into());
         Self { kind, message, details, extra_info: Map::new() }
     }
@@ -129,7 +133,11 @@ pub struct PromptError {
 }
 
 impl PromptError {
-    pub(super) fn whole(kind: FaultKind, message: impl Into<String>, details: impl Into<String>) -> Self {
+    pub(super) fn whole(
+        kind: FaultKind,
+        message: impl Into<String>,
+        details: impl Into<String>,
+    ) -> Self {
         Self { error: Box::new(Fault::new(kind, message, details)), nodes: Vec::new() }
     }
 

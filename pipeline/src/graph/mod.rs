@@ -20,11 +20,15 @@ mod compile;
 mod engine;
 mod error;
 pub(crate) mod fuzz;
+#[cfg(test)]
+pub(crate) mod naive;
 mod pool;
 mod prompt;
 mod prompts;
 mod registry;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod value;
 
@@ -33,9 +37,7 @@ pub use compile::{Limits, compile, compile_within};
 pub use engine::{Graph, NodeTiming};
 pub use error::{Fault, FaultKind, NodeFaults, PromptError};
 pub use pool::{PlaneBuf, Pool};
-pub use prompt::{
-    BYTES_MAX, Given, INPUTS_MAX, NAME_MAX, NODES_MAX, Prompt, PromptNode, TEXT_MAX,
-};
+pub use prompt::{BYTES_MAX, Given, INPUTS_MAX, NAME_MAX, NODES_MAX, Prompt, PromptNode, TEXT_MAX};
 pub use prompts::{default_prompt, passthrough_prompt};
 pub use registry::{CLASSES_MAX, Registry};
 pub use spec::{InputSpec, NodeSpec, OutputSpec, Widget};

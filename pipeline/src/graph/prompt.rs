@@ -168,9 +168,8 @@ fn parse_node(id: &str, node: &Json) -> Result<PromptNode, PromptError> {
     let inputs = match body.get("inputs") {
         None => Vec::new(),
         Some(Json::Object(inputs)) if inputs.len() <= INPUTS_MAX => {
-            let given = |(name, value): (&String, &Json)| {
-                Ok((name.clone(), parse_given(id, name, value)?))
-            };
+            let given =
+                |(name, value): (&String, &Json)| Ok((name.clone(), parse_given(id, name, value)?));
             inputs.iter().map(given).collect::<Result<_, PromptError>>()?
         }
         Some(Json::Object(_)) => return Err(invalid("too many inputs", at())),

@@ -50,7 +50,12 @@ pub(super) fn check<'a>(
     }
 
     let links: Vec<Vec<usize>> = nodes.iter().map(|node| sources(node, nodes)).collect();
-    let mut walk = Walk { links: &links, state: vec![State::New; nodes.len()], order: Vec::new(), cycle: None };
+    let mut walk = Walk {
+        links: &links,
+        state: vec![State::New; nodes.len()],
+        order: Vec::new(),
+        cycle: None,
+    };
     for output in &outputs {
         walk.visit(*output);
     }
@@ -202,7 +207,9 @@ fn bind(
             let found = usize::try_from(*slot).ok().and_then(|n| Some((n, outputs.get(n)?)));
             let Some((slot, output)) = found else {
                 let count = outputs.len();
-                return Err(bad(format!("{name}, node {id:?} has {count} outputs, not slot {slot}")));
+                return Err(bad(format!(
+                    "{name}, node {id:?} has {count} outputs, not slot {slot}"
+                )));
             };
             let kind = input.widget.kind();
             if !output.kind.feeds(&kind) {
@@ -275,7 +282,10 @@ fn constant(value: &Json, input: &InputSpec) -> Bind<Value> {
             };
             let text: std::sync::Arc<str> = text;
             if text.len() > TEXT_MAX {
-                return Err(bigger(format!("of {} bytes", text.len()), format!("{TEXT_MAX} bytes")));
+                return Err(bigger(
+                    format!("of {} bytes", text.len()),
+                    format!("{TEXT_MAX} bytes"),
+                ));
             }
             Ok(Value::Text(text))
         }
@@ -298,11 +308,8 @@ fn constant(value: &Json, input: &InputSpec) -> Bind<Value> {
 fn not_in_list(value: &Json, options: &[String], input: &InputSpec) -> Box<Fault> {
     let got = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let few = options.len() <= OPTIONS_SHOWN;
-    let list = if few {
-        format!("{options:?}")
-    } else {
-        format!("(list of length {})", options.len())
-    };
+    let list =
+        if few { format!("{options:?}") } else { format!("(list of length {})", options.len()) };
     let details = format!("{}: '{got}' not in {list}", input.name);
     let mut fault = fault(FaultKind::ValueNotInList, "Value not in list", details, input, value);
     if !few {

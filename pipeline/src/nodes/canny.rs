@@ -147,10 +147,10 @@ impl Canny {
         let down = (&down[..width], &down[1..=width], &down[2..width + 2]);
         let (gx, gy, magnitude) = (&mut gx[..width], &mut gy[..width], &mut magnitude[..width]);
         for x in 0..width {
-            let across = (up.2[x] + 2.0 * here.1[x] + down.2[x])
-                - (up.0[x] + 2.0 * here.0[x] + down.0[x]);
-            let along = (down.0[x] + 2.0 * down.1[x] + down.2[x])
-                - (up.0[x] + 2.0 * up.1[x] + up.2[x]);
+            let across =
+                (up.2[x] + 2.0 * here.1[x] + down.2[x]) - (up.0[x] + 2.0 * here.0[x] + down.0[x]);
+            let along =
+                (down.0[x] + 2.0 * down.1[x] + down.2[x]) - (up.0[x] + 2.0 * up.1[x] + up.2[x]);
             gx[x] = across;
             gy[x] = along;
             magnitude[x] = across * across + along * along + EPSILON;

@@ -6,7 +6,7 @@ use super::scale::{SIDE_MAX, side};
 use crate::frame::Size;
 use crate::graph::{
     Bound, BuildError, Built, Context, Image, InputSpec, Inputs, Kind, Mask, Node, NodeClass,
-    NodeError, NodeSpec, Samples, Pool, Shape, Value,
+    NodeError, NodeSpec, Pool, Samples, Shape, Value,
 };
 
 /// A node that only turns one plane into another kind of value or changes it in place.
@@ -170,7 +170,8 @@ impl Composite {
     fn lay(&self, under: &mut [f32], size: Size, source: &[f32], mask: Option<&[f32]>) {
         let (stride, source_stride) = (size.width as usize, self.source.width as usize);
         let width = source_stride.min(stride.saturating_sub(self.x));
-        let height = (self.source.height as usize).min((size.height as usize).saturating_sub(self.y));
+        let height =
+            (self.source.height as usize).min((size.height as usize).saturating_sub(self.y));
         if width == 0 {
             return;
         }
@@ -233,7 +234,9 @@ pub(super) struct ImageCompositeMasked;
 impl NodeClass for ImageCompositeMasked {
     fn spec(&self) -> NodeSpec {
         NodeSpec::new("ImageCompositeMasked", "ImageCompositeMasked", "image")
-            .describe("Lays the source over the destination, where and as strongly as the mask says.")
+            .describe(
+                "Lays the source over the destination, where and as strongly as the mask says.",
+            )
             .input(InputSpec::image("destination"))
             .input(InputSpec::image("source"))
             .input(InputSpec::int("x", 0, 0, SIDE_MAX))

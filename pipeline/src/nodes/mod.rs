@@ -14,9 +14,9 @@ mod place;
 mod resample;
 mod scale;
 mod strokes;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::sync::Arc;
 

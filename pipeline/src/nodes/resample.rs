@@ -29,7 +29,8 @@ pub(super) struct Axis {
 
 impl Axis {
     pub(super) fn new(method: Method, input: usize, output: usize) -> Self {
-        let mut axis = Self { spans: Vec::with_capacity(output), taps: Vec::new(), identity: input == output };
+        let mut axis =
+            Self { spans: Vec::with_capacity(output), taps: Vec::new(), identity: input == output };
         let scale = input as f32 / output as f32;
         let last = input as i64 - 1;
         let clamped = |index: i64| index.clamp(0, last) as u32;

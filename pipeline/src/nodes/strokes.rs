@@ -134,7 +134,8 @@ fn pieces(strokes: &str) -> Vec<(Point, Point)> {
         let mut bend: Option<Point> = None;
         for token in stroke.split_ascii_whitespace() {
             let (bare, off) = token.strip_prefix('~').map_or((token, false), |bare| (bare, true));
-            let Some(point) = bare.split_once(',').and_then(|(x, y)| Some((x.parse().ok()?, y.parse().ok()?)))
+            let Some(point) =
+                bare.split_once(',').and_then(|(x, y)| Some((x.parse().ok()?, y.parse().ok()?)))
             else {
                 continue;
             };
@@ -189,7 +190,8 @@ impl Coverage {
             let row = &mut self.samples[y * self.width..(y + 1) * self.width];
             for x in columns.clone() {
                 let (px, py) = (x as f32 + 0.5 - from.0, y as f32 + 0.5 - from.1);
-                let along = if length > 0.0 { ((px * dx + py * dy) / length).clamp(0.0, 1.0) } else { 0.0 };
+                let along =
+                    if length > 0.0 { ((px * dx + py * dy) / length).clamp(0.0, 1.0) } else { 0.0 };
                 let (ex, ey) = (px - along * dx, py - along * dy);
                 let cover = (pen / 2.0 + 0.5 - (ex * ex + ey * ey).sqrt()).clamp(0.0, 1.0);
                 row[x] = row[x].max(cover);

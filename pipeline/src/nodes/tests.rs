@@ -55,7 +55,13 @@ fn at(image: &Image, channel: usize, x: i64, y: i64) -> f64 {
 }
 
 fn mirrored(at: i64, length: i64) -> i64 {
-    if at < 0 { -at } else if at >= length { 2 * length - 2 - at } else { at }
+    if at < 0 {
+        -at
+    } else if at >= length {
+        2 * length - 2 - at
+    } else {
+        at
+    }
 }
 
 /// ComfyUI's Gaussian over two dimensions with reflected borders.
@@ -105,7 +111,8 @@ fn image_blend_has_all_modes() {
         ("screen", |a, b| a + b - a * b),
         ("overlay", |a, b| if a <= 0.5 { 2.0 * a * b } else { 2.0 * (a + b - a * b) - 1.0 }),
         ("soft_light", |a, b| {
-            let lifted = if a <= 0.25 { 16.0 * a.powi(3) - 12.0 * a * a + 4.0 * a } else { a.sqrt() };
+            let lifted =
+                if a <= 0.25 { 16.0 * a.powi(3) - 12.0 * a * a + 4.0 * a } else { a.sqrt() };
             if b <= 0.5 {
                 a - (1.0 - 2.0 * b) * a * (1.0 - a)
             } else {
@@ -119,7 +126,8 @@ fn image_blend_has_all_modes() {
     for (name, mode) in modes {
         for factor in [0.0, 0.3, 1.0] {
             let constants = json!({ "blend_factor": factor, "blend_mode": name });
-            for (one, two) in [(&first, &second), (&first, &grey), (&grey, &first), (&grey, &grey)] {
+            for (one, two) in [(&first, &second), (&first, &grey), (&grey, &first), (&grey, &grey)]
+            {
                 let values =
                     [("image1", Value::Image(one.clone())), ("image2", Value::Image(two.clone()))];
                 let out = image_of(apply("ImageBlend", &values, constants.clone()).unwrap());
@@ -184,8 +192,7 @@ fn image_scale_is_pytorchs_interpolate() {
     let input = picture(7, 5, 7);
     for method in ["nearest-exact", "bilinear", "area", "bicubic"] {
         for (width, height) in [(7, 10), (14, 5), (3, 2), (10, 8), (5, 13), (1, 1)] {
-            let constants =
-                json!({ "upscale_method": method, "width": width, "height": height });
+            let constants = json!({ "upscale_method": method, "width": width, "height": height });
             let out = run("ImageScale", &input, constants);
             assert_eq!(out.size(), Size::new(width, height));
             expect(&out, 2e-5, |c, x, y| {
@@ -210,8 +217,7 @@ fn lanczos_gives_pillows_bytes() {
     });
     let input = Image::grey(Size::new(7, 5), Arc::new(levels.collect())).unwrap();
     for (width, height, expected) in PILLOW {
-        let constants =
-            json!({ "upscale_method": "lanczos", "width": width, "height": height });
+        let constants = json!({ "upscale_method": "lanczos", "width": width, "height": height });
         let out = run("ImageScale", &input, constants);
         expect(&out, 1e-6, |_, x, y| f64::from(expected[y as usize * *width + x as usize]) / 255.0);
     }
@@ -219,8 +225,27 @@ fn lanczos_gives_pillows_bytes() {
 
 const PILLOW: &[(usize, usize, &[u8])] = &[
     (4, 3, &[58, 95, 131, 122, 158, 147, 169, 147, 105, 170, 142, 101]),
-    (10, 8, &[0, 0, 71, 165, 108, 32, 68, 168, 114, 17, 20, 43, 72, 85, 123, 152, 145, 110, 108, 125, 93, 148, 115, 5, 122, 255, 214, 72, 125, 245, 178, 237, 213, 70, 75, 123, 135, 162, 182, 188, 132, 170, 214, 191, 130, 102, 147, 221, 156, 67, 19, 42, 141, 243, 225, 223, 249, 166, 69, 38, 50, 97, 160, 166, 143, 176, 193, 62, 73, 158, 111, 180, 199, 92, 52, 101, 119, 3, 105, 255]),
-    (7, 9, &[0, 28, 169, 57, 59, 174, 29, 16, 56, 103, 123, 128, 118, 103, 73, 122, 19, 203, 217, 57, 207, 164, 221, 25, 154, 176, 120, 220, 182, 245, 126, 81, 110, 213, 134, 85, 154, 227, 156, 191, 191, 48, 15, 93, 233, 208, 252, 94, 61, 70, 157, 149, 130, 182, 31, 165, 125, 215, 83, 66, 122, 5, 239]),
+    (
+        10,
+        8,
+        &[
+            0, 0, 71, 165, 108, 32, 68, 168, 114, 17, 20, 43, 72, 85, 123, 152, 145, 110, 108, 125,
+            93, 148, 115, 5, 122, 255, 214, 72, 125, 245, 178, 237, 213, 70, 75, 123, 135, 162,
+            182, 188, 132, 170, 214, 191, 130, 102, 147, 221, 156, 67, 19, 42, 141, 243, 225, 223,
+            249, 166, 69, 38, 50, 97, 160, 166, 143, 176, 193, 62, 73, 158, 111, 180, 199, 92, 52,
+            101, 119, 3, 105, 255,
+        ],
+    ),
+    (
+        7,
+        9,
+        &[
+            0, 28, 169, 57, 59, 174, 29, 16, 56, 103, 123, 128, 118, 103, 73, 122, 19, 203, 217,
+            57, 207, 164, 221, 25, 154, 176, 120, 220, 182, 245, 126, 81, 110, 213, 134, 85, 154,
+            227, 156, 191, 191, 48, 15, 93, 233, 208, 252, 94, 61, 70, 157, 149, 130, 182, 31, 165,
+            125, 215, 83, 66, 122, 5, 239,
+        ],
+    ),
 ];
 
 #[test]
@@ -257,7 +282,7 @@ fn pixels_are_moved_where_the_names_say() {
     let corner = run("ImageCrop", &input, json!({ "x": 100, "y": 100 }));
     assert_eq!(corner.size(), Size::new(1, 1));
     expect(&run("ImageInvert", &input, json!({})), 1e-7, |c, x, y| 1.0 - at(&input, c, x, y));
-    let empty = json!({ "width": 2, "height": 3, "color": 0x3366_FF });
+    let empty = json!({ "width": 2, "height": 3, "color": 0x0033_66FF });
     let empty = image_of(apply("EmptyImage", &[], empty).unwrap());
     expect(&empty, 1e-6, |c, _, _| [0.2, 0.4, 1.0][c]);
 }
@@ -303,9 +328,13 @@ fn a_masked_composite_lies_at_its_place_and_is_cut_at_the_border() {
         m * at(&over, c, x - 4, y - 2) + (1.0 - m) * own
     });
     let bare = image_of(apply("ImageCompositeMasked", &values[..2], constants).unwrap());
-    expect(&bare, 0.0, |c, x, y| {
-        if inside(x, y) { at(&over, c, x - 4, y - 2) } else { at(&under, c, x, y) }
-    });
+    expect(
+        &bare,
+        0.0,
+        |c, x, y| {
+            if inside(x, y) { at(&over, c, x - 4, y - 2) } else { at(&under, c, x, y) }
+        },
+    );
     let resized = json!({ "resize_source": true });
     let resized = image_of(apply("ImageCompositeMasked", &values[..2], resized).unwrap());
     let scale = json!({ "upscale_method": "bilinear", "width": 6, "height": 5 });
@@ -320,9 +349,8 @@ fn kornia(image: &Image, low: f64, high: f64) -> Vec<f64> {
         (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| f(x, y)).collect()
     };
     let get = |plane: &[f64], x: i64, y: i64| plane[(y * width + x) as usize];
-    let edge = |plane: &[f64], x: i64, y: i64| {
-        get(plane, x.clamp(0, width - 1), y.clamp(0, height - 1))
-    };
+    let edge =
+        |plane: &[f64], x: i64, y: i64| get(plane, x.clamp(0, width - 1), y.clamp(0, height - 1));
     let zero = |plane: &[f64], x: i64, y: i64| {
         if (0..width).contains(&x) && (0..height).contains(&y) { get(plane, x, y) } else { 0.0 }
     };
@@ -429,9 +457,10 @@ fn text_covers_its_own_place_in_its_own_colour() {
     assert!(!places.is_empty());
     // A dash of 2.6 units at 4.8 units below the top of capitals, 2 pixels a unit.
     assert!(places.iter().all(|(x, y)| (24..36).contains(x) && (28..34).contains(y)), "{places:?}");
-    let strongest = places.iter().map(|(x, y)| y * 64 + x).max_by(|a, b| {
-        out.plane(0)[*a].total_cmp(&out.plane(0)[*b])
-    });
+    let strongest = places
+        .iter()
+        .map(|(x, y)| y * 64 + x)
+        .max_by(|a, b| out.plane(0)[*a].total_cmp(&out.plane(0)[*b]));
     let strongest = strongest.unwrap();
     assert_eq!([0, 1, 2].map(|channel| out.plane(channel)[strongest]), [1.0, 0.0, 0.0]);
     let outside = json!({ "text": "far away", "x": 500, "y": 500 });
