@@ -19,7 +19,9 @@ fn frame(index: u64, packets: usize) -> FramePackets {
         arrived: Instant::now(),
     };
     let ends = (1..=packets as u32).map(|n| n * 10).collect();
-    FramePackets { index, ..FramePackets::new(&packet, packet.data.clone(), ends) }
+    let mut frame = FramePackets::new(&packet, packet.data.clone(), ends);
+    frame.index = index;
+    frame
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use pipeline::Ticks;
+use pipeline::{Ticks, TrackKind};
 
 use super::frame::FramePackets;
 
@@ -92,8 +92,12 @@ impl Ring {
     fn front_is_spent(&self, newest: &FramePackets) -> bool {
         let Some(front) = self.frames.front() else { return false };
         let old = newest.dts - front.dts > self.limits.span || front.dts > newest.dts;
-        let in_group = self.last_key.is_some_and(|key| front.index >= key)
-            && !newest.kind.eq(&pipeline::TrackKind::Audio);
+        let in_group =
+            self.last_key.is_some_and(|key| front.index >= key) && newest.kind == TrackKind::Video;
         self.bytes > self.limits.bytes || self.packets > self.limits.packets || old && !in_group
     }
 }
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

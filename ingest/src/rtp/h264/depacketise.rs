@@ -10,9 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{
-    DELIMITER, FU_A, FU_B, IDR, SEI, SLICE, SPS, STAP_A, STAP_B, TYPE_MASK, UNIT_BYTES_MAX,
-};
+use super::{DELIMITER, FU_A, FU_B, IDR, SLICE, SPS, STAP_A, STAP_B, TYPE_MASK, UNIT_BYTES_MAX};
 use crate::rtp::packet::{ExtSeq, RtpTime};
 
 /// Most packets in one unit: the largest unit in packets of 512 bytes.
@@ -125,7 +123,8 @@ impl Depacketiser {
         arrived: Instant,
     ) -> Result<(), DepacketiseError> {
         self.ready = [None, None];
-        let gap = self.last.is_some_and(|last| seq != last.plus(1));
+        // What came before the very first packet is unknown too.
+        let gap = self.last.is_none_or(|last| seq != last.plus(1));
         self.last = Some(seq);
         if self.time.is_some_and(|current| current != time) {
             // Whether the hole took the end of the old unit or the start of the new one is
@@ -140,7 +139,7 @@ impl Depacketiser {
         if gap {
             // Lost pictures before this one; or this one's own head, unless it shows its start.
             self.awaits_key = true;
-            self.damaged |= !fresh || !starts_unit(payload);
+            self.damaged |= !fresh || !starts_unit(payload, self.counts != UnitCounts::default());
         }
         let result = if self.damaged { Ok(()) } else { self.take(seq, payload) };
         self.damaged |= result.is_err();
@@ -256,25 +255,29 @@ impl Depacketiser {
     }
 }
 
-/// Whether a payload can only be the first of its unit: it begins with a parameter set, delimiter
-/// or supplemental information, or with the slice that holds the first macroblock (its
-/// `first_mb_in_slice` is 0, in Exp-Golomb a single set bit; H.264 7.3.3).
-fn starts_unit(payload: &[u8]) -> bool {
+/// Whether a payload can only be the first of its unit: it begins with a delimiter or a sequence
+/// parameter set. At the start of a stream also with the slice that holds the first macroblock
+/// (`first_mb_in_slice` is 0, in Exp-Golomb a single set bit; H.264 7.3.3), for senders that gave
+/// their parameter sets in the SDP; after a loss those before the slice may be what is missing.
+fn starts_unit(payload: &[u8], after_loss: bool) -> bool {
     let unit = match payload {
         [head, rest @ ..] if head & TYPE_MASK == STAP_A => rest.get(2..).unwrap_or(&[]),
         [head, fragment, rest @ ..] if head & TYPE_MASK == FU_A => {
-            return fragment & 0x80 != 0
-                && matches!(fragment & TYPE_MASK, SLICE | IDR)
-                && rest.first().is_some_and(|byte| byte & 0x80 != 0);
+            let slice = matches!(fragment & TYPE_MASK, SLICE | IDR);
+            return fragment & 0x80 != 0 && slice && !after_loss && first_bit(rest);
         }
         other => other,
     };
     match unit {
         [head, rest @ ..] => match head & TYPE_MASK {
-            SEI | SPS | DELIMITER => true,
-            SLICE | IDR => rest.first().is_some_and(|byte| byte & 0x80 != 0),
+            SPS | DELIMITER => true,
+            SLICE | IDR => !after_loss && first_bit(rest),
             _ => false,
         },
         [] => false,
     }
+}
+
+fn first_bit(slice: &[u8]) -> bool {
+    slice.first().is_some_and(|byte| byte & 0x80 != 0)
 }

@@ -15,7 +15,6 @@ pub const UNIT_BYTES_MAX: usize = 8 << 20;
 const TYPE_MASK: u8 = 0x1f;
 const SLICE: u8 = 1;
 const IDR: u8 = 5;
-const SEI: u8 = 6;
 const SPS: u8 = 7;
 const PPS: u8 = 8;
 const DELIMITER: u8 = 9;

@@ -40,7 +40,7 @@ impl<'a> Compound<'a> {
         self.packet(SENDER_REPORT, blocks.len() as u8, |out| {
             put(out, ssrc);
             out.extend_from_slice(&wall.0.to_be_bytes());
-            [time.0, packets, bytes].map(|value| put(out, value));
+            put_all(out, &[time.0, packets, bytes]);
             blocks.iter().for_each(|block| put_block(out, block));
         })
     }
@@ -73,7 +73,7 @@ impl<'a> Compound<'a> {
             return self;
         }
         self.packet(TRANSPORT_FEEDBACK, FORMAT_NACK, |out| {
-            [sender, media].map(|value| put(out, value));
+            put_all(out, &[sender, media]);
             let mut lost = lost.iter().peekable();
             for _ in 0..NACK_ITEMS_MAX {
                 let Some(first) = lost.next() else { break };
@@ -90,14 +90,14 @@ impl<'a> Compound<'a> {
     /// Asks for a key picture.
     pub fn picture_loss(&mut self, sender: u32, media: u32) -> &mut Self {
         self.packet(PAYLOAD_FEEDBACK, FORMAT_PICTURE_LOSS, |out| {
-            [sender, media].map(|value| put(out, value));
+            put_all(out, &[sender, media]);
         })
     }
 
     /// Demands a key picture; `number` rises with each new demand.
     pub fn full_intra(&mut self, sender: u32, media: u32, number: u8) -> &mut Self {
         self.packet(PAYLOAD_FEEDBACK, FORMAT_FULL_INTRA, |out| {
-            [sender, 0, media, u32::from(number) << 24].map(|value| put(out, value));
+            put_all(out, &[sender, 0, media, u32::from(number) << 24]);
         })
     }
 
@@ -107,7 +107,7 @@ impl<'a> Compound<'a> {
         let exponent = (64 - bitrate.leading_zeros()).saturating_sub(18);
         let mantissa = (bitrate >> exponent) as u32;
         self.packet(PAYLOAD_FEEDBACK, FORMAT_APPLICATION, |out| {
-            [sender, 0].map(|value| put(out, value));
+            put_all(out, &[sender, 0]);
             out.extend_from_slice(b"REMB");
             put(out, (streams.len() as u32) << 24 | exponent << 18 | mantissa);
             streams.iter().for_each(|&stream| put(out, stream));
@@ -130,7 +130,7 @@ impl<'a> Compound<'a> {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> &mut Self {
         self.packet(TRANSPORT_FEEDBACK, FORMAT_TWCC, |out| {
-            [sender, media].map(|value| put(out, value));
+            put_all(out, &[sender, media]);
             write(out);
         })
     }
@@ -153,9 +153,13 @@ fn put(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 
+fn put_all(out: &mut Vec<u8>, values: &[u32]) {
+    values.iter().for_each(|&value| put(out, value));
+}
+
 fn put_block(out: &mut Vec<u8>, block: &ReportBlock) {
     let lost = block.lost.clamp(-(1 << 23), (1 << 23) - 1) as u32 & 0xff_ffff;
     put(out, block.ssrc);
     put(out, u32::from(block.fraction_lost) << 24 | lost);
-    [block.highest, block.jitter, block.last_report, block.delay].map(|value| put(out, value));
+    put_all(out, &[block.highest, block.jitter, block.last_report, block.delay]);
 }
