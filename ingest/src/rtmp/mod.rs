@@ -11,6 +11,7 @@ mod clock;
 mod connection;
 mod error;
 mod flv;
+pub(crate) mod fuzz;
 mod handshake;
 mod play;
 mod publish;

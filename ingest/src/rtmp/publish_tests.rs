@@ -1,0 +1,282 @@
+//! From a publisher's messages to packets, and from packets to a viewer's messages and back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::rtmp::amf::object;
+use crate::rtmp::play::{self, Play};
+
+/// Parameter sets of a 64x64 stream.
+const SPS: &[u8] = &[
+    0x67, 0xf4, 0x00, 0x0a, 0x91, 0x96, 0x84, 0x26, 0xc0, 0x44, 0x00, 0x00, 0x03, 0x00, 0x04, 0x00,
+    0x00, 0x03, 0x00, 0x2a, 0x3c, 0x48, 0x9a, 0x80,
+];
+const PPS: &[u8] = &[0x68, 0xce, 0x0f, 0x19, 0x20];
+
+fn avc_header() -> BytesMut {
+    let mut out = BytesMut::from(&[0x17, 0, 0, 0, 0, 1, 0xf4, 0, 0x0a, 0xff, 0xe1][..]);
+    for (set, count) in [(SPS, 1), (PPS, 0)] {
+        out.extend_from_slice(&(set.len() as u16).to_be_bytes());
+        out.extend_from_slice(set);
+        if count == 1 {
+            out.extend_from_slice(&[1]);
+        }
+    }
+    out
+}
+
+/// A picture of one slice: an intra slice header that names parameter set 0, then filling.
+fn picture(key: bool, composition_ms: i32, number: u8) -> BytesMut {
+    let [_, a, b, c] = composition_ms.to_be_bytes();
+    let (frame, slice) = if key { (0x17, [0x65, 0x88, 0x80]) } else { (0x27, [0x41, 0x9a, 0x80]) };
+    let nal = [&slice, &[number, 0x55][..]].concat();
+    let length = (nal.len() as u32).to_be_bytes();
+    BytesMut::from(&[&[frame, 1, a, b, c], &length[..], &nal].concat()[..])
+}
+
+fn sound(number: u8) -> BytesMut {
+    BytesMut::from(&[0xAF, 1, number][..])
+}
+
+const AAC_HEADER: &[u8] = &[0xAF, 0, 0x12, 0x10];
+
+#[derive(Default)]
+struct Feed {
+    media: Publish,
+    out: Vec<Output>,
+}
+
+impl Feed {
+    fn video(&mut self, time: u32, data: BytesMut) -> Result<(), MediaError> {
+        self.media.video(Instant::now(), time, data, &mut self.out)
+    }
+
+    fn audio(&mut self, time: u32, data: BytesMut) -> Result<(), MediaError> {
+        self.media.audio(Instant::now(), time, data, &mut self.out)
+    }
+
+    fn announce(&mut self, names: &[&str]) {
+        let facts = names.iter().map(|name| ((*name).to_owned(), Value::Number(7.0)));
+        let values = ["@setDataFrame".into(), "onMetaData".into(), Value::EcmaArray(facts.collect())];
+        self.media.metadata(&values, &mut self.out);
+    }
+
+    /// Which tracks were told, in order: video, audio.
+    fn tracks(&self) -> Vec<(bool, bool)> {
+        let known = |output: &Output| match output {
+            Output::Tracks(tracks) => Some((tracks.video.is_some(), tracks.audio.is_some())),
+            Output::Packet(_) => None,
+        };
+        self.out.iter().filter_map(known).collect()
+    }
+
+    fn packets(&self) -> Vec<&Packet> {
+        let packet = |output| match output {
+            &Output::Packet(ref packet) => Some(packet),
+            Output::Tracks(_) => None,
+        };
+        self.out.iter().filter_map(packet).collect()
+    }
+}
+
+fn annex_b(nals: &[&[u8]]) -> Bytes {
+    nals.iter().flat_map(|nal| [&[0, 0, 0, 1], *nal].concat()).collect()
+}
+
+#[test]
+fn pictures_and_sound_come_out_canonical_with_their_times() {
+    let mut feed = Feed::default();
+    feed.video(0, avc_header()).unwrap();
+    feed.audio(0, BytesMut::from(AAC_HEADER)).unwrap();
+    feed.video(0, picture(true, 80, 0)).unwrap();
+    feed.audio(10, sound(1)).unwrap();
+    feed.video(40, picture(false, 120, 2)).unwrap();
+    let Output::Tracks(tracks) = &feed.out[0] else { panic!("tracks come first") };
+    let video = tracks.video.as_ref().unwrap();
+    assert_eq!((video.codec, video.size.width, video.size.height), (Codec::H264, 64, 64));
+    assert_eq!(video.parameter_sets, annex_b(&[SPS, PPS]));
+    let audio = tracks.audio.as_ref().unwrap();
+    assert_eq!((audio.codec, audio.sample_rate, audio.channels), (Codec::Aac, 44_100, 2));
+    assert_eq!(audio.config[..], [0x12, 0x10]);
+    let packets = feed.packets();
+    let facts: Vec<_> =
+        packets.iter().map(|p| (p.kind, p.pts.as_millis(), p.dts.as_millis(), p.key)).collect();
+    assert_eq!(
+        facts,
+        [
+            (TrackKind::Video, 80, 0, true),
+            (TrackKind::Audio, 10, 10, true),
+            (TrackKind::Video, 160, 40, false)
+        ]
+    );
+    assert_eq!(packets[0].data, annex_b(&[SPS, PPS, &[0x65, 0x88, 0x80, 0, 0x55]]));
+    assert_eq!(packets[2].data, annex_b(&[&[0x41, 0x9a, 0x80, 2, 0x55]]));
+    assert_eq!(packets[1].data[..], [1]);
+}
+
+#[test]
+fn a_lone_track_is_told_after_a_short_wait_and_the_other_when_it_comes() {
+    // A picture alone, nothing announced: two pictures.
+    let mut feed = Feed::default();
+    feed.video(0, avc_header()).unwrap();
+    feed.video(0, picture(true, 0, 0)).unwrap();
+    assert!(feed.out.is_empty());
+    feed.video(40, picture(false, 0, 1)).unwrap();
+    assert_eq!((feed.tracks(), feed.packets().len()), (vec![(true, false)], 2));
+    feed.audio(60, BytesMut::from(AAC_HEADER)).unwrap();
+    assert_eq!(feed.tracks(), [(true, false), (true, true)]);
+
+    // Sound alone: 500 ms.
+    let mut feed = Feed::default();
+    feed.audio(0, BytesMut::from(AAC_HEADER)).unwrap();
+    for time in (0..480).step_by(20) {
+        feed.audio(time, sound(0)).unwrap();
+    }
+    assert!(feed.out.is_empty());
+    feed.audio(500, sound(0)).unwrap();
+    assert_eq!((feed.tracks(), feed.packets().len()), (vec![(false, true)], 25));
+
+    // Both announced: two pictures are no reason to give the sound up, 500 ms are.
+    let mut feed = Feed::default();
+    feed.announce(&["videocodecid", "audiocodecid"]);
+    feed.video(0, avc_header()).unwrap();
+    for time in [0, 40, 80] {
+        feed.video(time, picture(time == 0, 0, 0)).unwrap();
+    }
+    assert!(feed.out.is_empty());
+    feed.video(500, picture(false, 0, 0)).unwrap();
+    assert_eq!(feed.tracks(), [(true, false)]);
+
+    // Only a picture announced: at once.
+    let mut feed = Feed::default();
+    feed.announce(&["videocodecid"]);
+    feed.video(0, avc_header()).unwrap();
+    feed.video(0, picture(true, 0, 0)).unwrap();
+    assert_eq!((feed.tracks(), feed.packets().len()), (vec![(true, false)], 1));
+}
+
+#[test]
+fn broken_media_are_errors_that_pass_and_foreign_codecs_are_not() {
+    let mut feed = Feed::default();
+    assert_eq!(feed.audio(0, sound(0)), Err(MediaError::Headless("audio")));
+    feed.video(0, avc_header()).unwrap();
+    assert_eq!(feed.video(0, picture(false, 0, 0)), Err(MediaError::Headless("video")));
+    let mut cut = picture(true, 0, 0);
+    cut[8] = 200;
+    let error = feed.video(0, cut).unwrap_err();
+    assert!(error.can_pass() && matches!(error, MediaError::H264(_)), "{error}");
+    feed.video(0, picture(true, 0, 0)).unwrap();
+    feed.video(40, picture(false, 0, 0)).unwrap();
+    assert_eq!(feed.packets().len(), 2);
+    let foreign = feed.video(80, BytesMut::from(&b"\x90hvc1"[..])).unwrap_err();
+    assert!(!foreign.can_pass());
+}
+
+#[test]
+fn opus_in_enhanced_messages_becomes_a_track() {
+    let mut feed = Feed::default();
+    feed.announce(&["audiocodecid"]);
+    let head = b"\x90OpusOpusHead\x01\x01\x00\x00\x80\xBB\x00\x00\x00\x00\x00";
+    feed.audio(0, BytesMut::from(&head[..])).unwrap();
+    feed.audio(0, BytesMut::from(&b"\x91Opusxyz"[..])).unwrap();
+    let Output::Tracks(Tracks { audio: Some(track), .. }) = &feed.out[0] else { panic!("tracks") };
+    assert_eq!((track.codec, track.sample_rate, track.channels), (Codec::Opus, 48_000, 1));
+    assert_eq!(feed.packets()[0].data[..], b"xyz"[..]);
+}
+
+#[test]
+fn metadata_that_says_nothing_changes_nothing() {
+    let mut feed = Feed::default();
+    feed.announce(&[]);
+    feed.media.metadata(&[object([]), Value::Null], &mut feed.out);
+    assert_eq!(feed.media.announced, None);
+}
+
+/// What a viewer is sent, read again as if it were published.
+fn watch(play: &mut Play, outputs: &[Output]) -> Feed {
+    let mut sent = Vec::new();
+    let mut send = |kind, time, parts: &[&[u8]]| sent.push((kind, time, parts.concat()));
+    for output in outputs {
+        match output {
+            Output::Tracks(tracks) => assert!(play.tracks(tracks, &mut send)),
+            Output::Packet(packet) => play.packet(packet, &mut send),
+        }
+    }
+    let mut feed = Feed::default();
+    for (kind, time, data) in sent {
+        let data = BytesMut::from(&data[..]);
+        match kind {
+            play::VIDEO => feed.video(time, data).unwrap(),
+            play::AUDIO => feed.audio(time, data).unwrap(),
+            _ => {}
+        }
+    }
+    feed
+}
+
+#[test]
+fn what_a_viewer_gets_is_what_was_published_with_times_from_zero() {
+    let mut feed = Feed::default();
+    feed.video(5000, avc_header()).unwrap();
+    feed.audio(5000, BytesMut::from(AAC_HEADER)).unwrap();
+    for (index, composition) in [80, 200, 80, 0, 40, 120].into_iter().enumerate() {
+        let time = 5000 + 33 * index as u32;
+        feed.video(time, picture(index == 0, composition, index as u8)).unwrap();
+        feed.audio(time + 5, sound(index as u8)).unwrap();
+    }
+    let seen = watch(&mut Play::new(false), &feed.out);
+    let facts = |feed: &Feed, shift: i64| -> Vec<_> {
+        let packets = feed.packets().into_iter();
+        packets
+            .map(|p| (p.kind, p.pts.as_millis() - shift, p.dts.as_millis() - shift, p.key, p.data.clone()))
+            .collect()
+    };
+    assert_eq!(facts(&seen, 0), facts(&feed, 5000));
+}
+
+#[test]
+fn a_viewer_begins_with_a_key_picture_and_again_after_a_loss() {
+    let mut feed = Feed::default();
+    feed.announce(&["videocodecid"]);
+    feed.video(0, avc_header()).unwrap();
+    for index in 0..6_u32 {
+        feed.video(index * 40, picture(index % 3 == 0, 0, index as u8)).unwrap();
+    }
+    let mut play = Play::new(false);
+    let Output::Tracks(tracks) = feed.out.remove(0) else { panic!("tracks") };
+    let mut times = Vec::new();
+    let mut run = |play: &mut Play, range: std::ops::Range<usize>| {
+        for output in &feed.out[range] {
+            let Output::Packet(packet) = output else { panic!("packets") };
+            play.packet(packet, &mut |kind, time, _| times.push((kind, time)));
+        }
+    };
+    play.tracks(&tracks, &mut |_, _, _| {});
+    run(&mut play, 1..5);
+    play.lagged();
+    run(&mut play, 5..6);
+    assert_eq!(times, [(play::VIDEO, 0), (play::VIDEO, 40)]);
+}
+
+#[test]
+fn opus_goes_only_to_viewers_who_asked_for_it() {
+    let audio = AudioTrack {
+        codec: Codec::Opus,
+        sample_rate: 48_000,
+        channels: 2,
+        config: Bytes::new(),
+    };
+    let tracks = Tracks { video: None, audio: Some(audio) };
+    assert!(!Play::new(false).tracks(&tracks, &mut |_, _, _| {}));
+    let pts = Pts::from_millis(20);
+    let data = Bytes::from_static(b"opus");
+    let (kind, arrived) = (TrackKind::Audio, Instant::now() + Duration::ZERO);
+    let packet = Packet { kind, pts, dts: pts, key: true, data, arrived };
+    let seen = watch(
+        &mut Play::new(true),
+        &[Output::Tracks(tracks), Output::Packet(packet)],
+    );
+    assert_eq!(seen.media.tracks.audio.unwrap().channels, 2);
+}

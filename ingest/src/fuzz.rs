@@ -1,0 +1,53 @@
+//! What the fuzzer drives: each parser of bytes from peers, with inputs to begin from.
+
+/// One parser under test.
+pub struct Target {
+    /// Unique in this crate.
+    pub name: &'static str,
+    /// Must end without a panic, in bounded time and memory, whatever the bytes.
+    pub run: fn(&[u8]),
+    /// Inputs that get far into the parser.
+    pub seeds: &'static [&'static [u8]],
+}
+
+use crate::rtmp::fuzz as rtmp;
+use crate::rtp::fuzz as rtp;
+
+/// All of this crate.
+pub const TARGETS: &[Target] = &[
+    Target { name: "rtmp-handshake", run: rtmp::handshake, seeds: rtmp::HANDSHAKE_SEEDS },
+    Target { name: "rtmp-session", run: rtmp::session, seeds: rtmp::SESSION_SEEDS },
+    Target { name: "rtmp-amf", run: rtmp::amf, seeds: rtmp::AMF_SEEDS },
+    Target { name: "rtmp-media", run: rtmp::media, seeds: rtmp::MEDIA_SEEDS },
+    Target { name: "rtp-header", run: rtp::header, seeds: rtp::HEADER_SEEDS },
+    Target { name: "rtp-depacketise", run: rtp::depacketise, seeds: rtp::DEPACKETISE_SEEDS },
+    Target { name: "rtcp", run: rtp::rtcp, seeds: rtp::RTCP_SEEDS },
+];
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn every_target_bears_its_seeds_and_broken_forms_of_them() {
+        let mut chance = StdRng::seed_from_u64(7);
+        for target in TARGETS {
+            assert!(!target.seeds.is_empty(), "{}", target.name);
+            for seed in target.seeds {
+                (target.run)(seed);
+                for _ in 0..500 {
+                    let mut bytes = seed.to_vec();
+                    for _ in 0..chance.random_range(1..6) {
+                        let at = chance.random_range(0..bytes.len());
+                        bytes[at] = chance.random();
+                    }
+                    bytes.truncate(chance.random_range(1..=bytes.len()));
+                    (target.run)(&bytes);
+                }
+            }
+        }
+    }
+}
