@@ -16,6 +16,7 @@ mod encoder;
 mod picture;
 #[cfg(test)]
 mod testing;
+pub mod tone;
 #[cfg(test)]
 mod video_tests;
 

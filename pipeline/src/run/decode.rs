@@ -246,7 +246,7 @@ impl Worker {
         if gap || (late && !self.pace.catches_up() && is_reference(self.codec, &packet.data)) {
             self.need_key();
         }
-        !self.needs_key && !(late && !is_reference(self.codec, &packet.data))
+        !self.needs_key && (!late || is_reference(self.codec, &packet.data))
     }
 
     fn need_key(&mut self) {

@@ -88,7 +88,9 @@ impl Decoder for FakeDecoder {
     }
 }
 
-struct FakeGraph(Box<dyn FnMut(&mut Frame) -> Result<(), StageError> + Send>);
+type Process = Box<dyn FnMut(&mut Frame) -> Result<(), StageError> + Send>;
+
+struct FakeGraph(Process);
 
 impl Stage for FakeGraph {
     fn process(&mut self, mut frame: Frame) -> Result<Frame, StageError> {
@@ -368,7 +370,13 @@ fn a_new_graph_takes_over_between_two_frames_and_names_the_first() {
     for index in 0..30 {
         if index == 10 {
             engine.set_graph(graph(|_| panic!("superseded")), "one".to_owned());
-            engine.set_graph(graph(|frame| Ok(frame.size.width = 32)), "two".to_owned());
+            engine.set_graph(
+                graph(|frame| {
+                    frame.size.width = 32;
+                    Ok(())
+                }),
+                "two".to_owned(),
+            );
             assert!(matches!(next(&events), Event::Superseded(id) if id == "one"));
         }
         engine.push(packet(index, index == 0, 64));
