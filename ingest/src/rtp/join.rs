@@ -154,7 +154,7 @@ impl Join {
         Some(Release { frame, at })
     }
 
-    /// When [`Self::poll`] has the next frame.
+    /// When [`Self::poll`] has the next frame; `None` before the first poll, which is due at once.
     pub fn next_timeout(&self) -> Option<Instant> {
         if self.live { None } else { self.next_at }
     }

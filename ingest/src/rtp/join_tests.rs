@@ -53,7 +53,7 @@ impl Player {
 /// A stream of 30 pictures a second, its key pictures eight times as large as the others, with
 /// arrival up to 8 ms late.
 fn frame(start: Instant, number: u64, group: u64, bitrate: usize) -> FramePackets {
-    let key = number % group == 0;
+    let key = number.is_multiple_of(group);
     let bytes = bitrate / 8 / 30 * if key { 8 } else { 1 };
     let pts = Pts(777_000 + number as i64 * 3000);
     let late = Duration::from_micros(number * 7919 % 8000);

@@ -286,7 +286,7 @@ impl Header {
             }
         }
         if out.len() > block {
-            while (out.len() - block) % 4 != 0 {
+            while !(out.len() - block).is_multiple_of(4) {
                 out.push(0);
             }
             out[start] |= 0x10;

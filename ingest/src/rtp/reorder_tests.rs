@@ -48,8 +48,7 @@ fn a_hole_is_asked_for_again_and_given_up_in_the_end() {
     assert_eq!(packets(&drain(&mut reorder, start)), [10]);
     let mut asked = Vec::new();
     let mut now = start;
-    loop {
-        let Some(at) = reorder.next_timeout() else { break };
+    while let Some(at) = reorder.next_timeout() {
         assert!(at > now, "time goes on");
         now = at;
         for output in drain(&mut reorder, now) {

@@ -23,7 +23,7 @@ fn the_group_being_written_is_kept_whole_and_a_short_past_before_it() {
         assert_eq!(frame.index, number);
         let group: Vec<u64> = ring.group().map(|frame| frame.index).collect();
         assert_eq!(group, (number / 80 * 80..=number).collect::<Vec<_>>());
-        assert_eq!(ring.get(number.saturating_sub(20)).is_some(), true);
+        assert!(ring.get(number.saturating_sub(20)).is_some());
         assert!(ring.frames.len() <= 80 + 21, "{}", ring.frames.len());
     }
     assert_eq!(ring.get(0).map(|frame| frame.index), None);

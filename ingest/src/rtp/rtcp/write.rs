@@ -140,7 +140,7 @@ impl<'a> Compound<'a> {
         let start = self.out.len();
         self.out.extend_from_slice(&[0x80 | count, kind, 0, 0]);
         write(self.out);
-        while (self.out.len() - start) % 4 != 0 {
+        while !(self.out.len() - start).is_multiple_of(4) {
             self.out.push(0);
         }
         let words = ((self.out.len() - start) / 4 - 1) as u16;
