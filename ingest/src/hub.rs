@@ -160,6 +160,8 @@ struct Stream {
 #[derive(Default)]
 struct Ring {
     packets: VecDeque<Packet>,
+    /// When each of them was written.
+    written: VecDeque<Instant>,
     /// The number of the packet at the front.
     first: u64,
     bytes: usize,
@@ -237,7 +239,7 @@ impl Hub {
             Start::Live => end,
         };
         drop(ring);
-        Some(Reader { stream, next, tracks_version: 0, to_key: false })
+        Some(Reader { stream, next, tracks_version: 0, to_key: false, written: None })
     }
 
     /// Begins to read a stream, waiting up to `limit` for its publisher.
@@ -388,10 +390,12 @@ impl Writer {
         ring.bytes += packet.data.len();
         let newest = packet.dts;
         ring.packets.push_back(packet);
+        ring.written.push_back(Instant::now());
         while ring.packets.len() > 1
             && (ring.bytes > limits.ring_bytes
                 || ring.packets.front().is_some_and(|p| newest - p.dts > limits.ring_span))
         {
+            ring.written.pop_front();
             if let Some(old) = ring.packets.pop_front() {
                 ring.bytes -= old.data.len();
                 ring.first += 1;
@@ -447,11 +451,20 @@ impl KeyRequests {
             if let Some(last) = self.last {
                 tokio::time::sleep_until((last + KEY_REQUEST_SPACING).into()).await;
             }
-            if self.stream.key_pending.swap(false, Ordering::AcqRel) {
-                self.last = Some(Instant::now());
+            if self.try_next() {
                 return;
             }
         }
+    }
+
+    /// Whether there is a wish now, for writers that look once a picture.
+    pub fn try_next(&mut self) -> bool {
+        let rested = self.last.is_none_or(|last| last.elapsed() >= KEY_REQUEST_SPACING);
+        let wished = rested && self.stream.key_pending.swap(false, Ordering::AcqRel);
+        if wished {
+            self.last = Some(Instant::now());
+        }
+        wished
     }
 }
 
@@ -461,6 +474,7 @@ pub struct Reader {
     next: u64,
     tracks_version: u64,
     to_key: bool,
+    written: Option<Instant>,
 }
 
 impl Reader {
@@ -504,11 +518,18 @@ impl Reader {
                 return Some(Item::Lagged(missed));
             }
         }
-        if let Some(packet) = ring.packets.get((self.next - ring.first) as usize) {
+        let place = (self.next - ring.first) as usize;
+        if let Some(packet) = ring.packets.get(place) {
             self.next += 1;
+            self.written = ring.written.get(place).copied();
             return Some(Item::Packet(packet.clone()));
         }
         ring.ended.then_some(Item::End)
+    }
+
+    /// When the packet that was given last was written, for figures of latency.
+    pub fn last_written(&self) -> Option<Instant> {
+        self.written
     }
 
     /// Packets written but not yet read by this reader.
