@@ -2,7 +2,7 @@
 //! those who join, whatever their number.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use pipeline::{Codec, Packet, TrackKind, Tracks};
@@ -134,17 +134,20 @@ pub(crate) async fn feed(
     rejoin: Duration,
     events: mpsc::Sender<Event>,
 ) {
+    let begun = Instant::now();
     loop {
         match reader.next().await {
             Item::End => match again(&name, views.as_ref(), rejoin).await {
                 Some(next) => reader = next,
                 None => {
-                    let _ = events.send(Event::Feed(stream, Item::End)).await;
+                    let _ = events.send(Event::Feed { stream, item: Item::End, written: None }).await;
                     return;
                 }
             },
             item => {
-                if events.send(Event::Feed(stream, item)).await.is_err() {
+                // What was cached when this began says nothing about latency.
+                let written = reader.last_written().filter(|&at| at >= begun);
+                if events.send(Event::Feed { stream, item, written }).await.is_err() {
                     return;
                 }
             }

@@ -115,7 +115,8 @@ pub(crate) enum PatchError {
 
 /// What streams tell the worker.
 pub(crate) enum Event {
-    Feed(u64, Item),
+    /// The next item of a stream, and when it was written unless that is long past.
+    Feed { stream: u64, item: Item, written: Option<Instant> },
     KeyWanted(Key),
 }
 
@@ -162,6 +163,8 @@ struct Worker {
     names: HashMap<StreamName, u64>,
     next: u64,
     events: mpsc::Sender<Event>,
+    /// Room for the viewers of the frame that is being sent.
+    audience: Vec<Key>,
     buffer: Vec<u8>,
     rtcp: Vec<u8>,
 }
@@ -186,6 +189,7 @@ impl Worker {
             names: HashMap::new(),
             next: 0,
             events,
+            audience: Vec::new(),
             buffer: Vec::with_capacity(65_536),
             rtcp: Vec::with_capacity(1500),
         }
@@ -361,13 +365,16 @@ impl Worker {
                 session.want_key();
                 session.timeout(io)
             }),
-            Event::Feed(number, item) => {
+            Event::Feed { stream: number, item, written } => {
                 let Some(stream) = self.streams.get_mut(&number) else { return };
                 match item {
                     Item::Tracks(tracks) => stream.set_tracks(tracks),
                     Item::Packet(packet) => {
                         if let Some(frame) = stream.packet(&packet) {
                             self.frame(now, number, &frame);
+                            if let Some(written) = written {
+                                self.settings.counters.write_to_sent.record(written.elapsed());
+                            }
                         }
                     }
                     Item::Lagged(count) => {
@@ -390,21 +397,18 @@ impl Worker {
         number: u64,
         frame: &Arc<crate::rtp::frame::FramePackets>,
     ) {
-        let Some(stream) = self.streams.get_mut(&number) else { return };
-        let viewers = std::mem::take(&mut stream.viewers);
+        let Some(stream) = self.streams.get(&number) else { return };
+        // A session that gives way leaves the stream's list, so a copy is walked over.
+        let mut viewers = std::mem::take(&mut self.audience);
+        viewers.extend_from_slice(&stream.viewers);
         for &key in &viewers {
             self.with(now, key, |session, io, _| {
                 session.frame(io, frame);
                 Ok(())
             });
         }
-        // No viewer ends while it is sent a frame, except by giving way.
-        let alive = viewers.into_iter().filter(|key| self.sessions.contains_key(key)).collect();
-        match self.streams.get_mut(&number) {
-            Some(stream) => stream.viewers = alive,
-            None => return,
-        }
-        self.settings.counters.write_to_sent.record(frame.arrived.elapsed());
+        viewers.clear();
+        self.audience = viewers;
     }
 
     fn command(&mut self, command: Command) {

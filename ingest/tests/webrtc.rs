@@ -1,0 +1,17 @@
+//! WebRTC through the real socket, thread and routes. The other side is made of the same parts
+//! ([`peer`]) where a test must do something wrong, else FFmpeg and aiortc.
+
+#[path = "webrtc/clients.rs"]
+mod clients;
+#[path = "webrtc/harness.rs"]
+mod harness;
+#[path = "webrtc/http.rs"]
+mod http_routes;
+#[path = "webrtc/peer.rs"]
+mod peer;
+#[path = "webrtc/publisher.rs"]
+mod publisher;
+#[path = "webrtc/security.rs"]
+mod security;
+#[path = "webrtc/viewer.rs"]
+mod viewer;

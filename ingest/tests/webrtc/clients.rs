@@ -1,0 +1,116 @@
+//! FFmpeg publishes and aiortc watches, where they are installed: `.deps/venv` beside the
+//! workspace, made by the test script. Without it these tests say so and pass.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use crate::harness::Node;
+
+/// Python with aiortc, or `None`.
+fn python() -> Option<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.deps/venv/bin/python");
+    if !root.exists() {
+        eprintln!("skipped: {} is not there", root.display());
+        return None;
+    }
+    Some(root)
+}
+
+async fn ffmpeg(python: &PathBuf) -> PathBuf {
+    let code = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
+    let output = Command::new(python).args(["-c", code]).output().await.unwrap();
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+async fn serve(node: &Node) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = node.server.router().into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+fn publish(ffmpeg: &PathBuf, url: &str, flags: &[&str]) -> Child {
+    let source = ["-f", "lavfi", "-i", "testsrc2=s=320x240:r=30", "-f", "lavfi", "-i"];
+    let coding = "-pix_fmt yuv420p -c:v libx264 -profile:v baseline -preset ultrafast -tune \
+                  zerolatency -g 30 -c:a libopus -ar 48000 -ac 2 -f whip";
+    Command::new(ffmpeg)
+        .args(["-hide_banner", "-loglevel", "warning", "-re"])
+        .args(source)
+        .arg("sine=r=48000")
+        .args(coding.split_whitespace())
+        .args(flags)
+        .arg(url)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+const WATCH: &str = r#"
+import asyncio, sys, aiohttp
+from aiortc import RTCPeerConnection, RTCSessionDescription
+async def main(url, wanted):
+    pc = RTCPeerConnection()
+    got = {"video": 0, "audio": 0}
+    done = asyncio.Event()
+    async def read(track):
+        last = None
+        while True:
+            frame = await track.recv()
+            assert last is None or frame.pts > last, (track.kind, last, frame.pts)
+            last = frame.pts
+            got[track.kind] += 1
+            if min(got.values()) >= wanted: done.set()
+    tasks = []
+    pc.on("track", lambda track: tasks.append(asyncio.ensure_future(read(track))))
+    pc.addTransceiver("video", direction="recvonly")
+    pc.addTransceiver("audio", direction="recvonly")
+    await pc.setLocalDescription(await pc.createOffer())
+    async with aiohttp.ClientSession() as http:
+        sdp = {"Content-Type": "application/sdp"}
+        async with http.post(url, data=pc.localDescription.sdp, headers=sdp) as answer:
+            text = await answer.text()
+            assert answer.status == 201, text
+            location = answer.headers["Location"]
+        await pc.setRemoteDescription(RTCSessionDescription(text, "answer"))
+        await asyncio.wait_for(done.wait(), 20)
+        from urllib.parse import urljoin
+        async with http.delete(urljoin(url, location)) as answer:
+            assert answer.status == 200
+    print("got", got["video"], got["audio"])
+    await pc.close()
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"#;
+
+async fn ffmpeg_to_aiortc(flags: &[&str]) {
+    let Some(python) = python() else { return };
+    let node = Node::new();
+    let address = serve(&node).await;
+    let publisher = publish(&ffmpeg(&python).await, &format!("http://{address}/cam/whip"), flags);
+    node.until("FFmpeg publishes", |_| node.hub.list().iter().any(|s| s.frames > 5)).await;
+    let watcher = Command::new(&python)
+        .args(["-c", WATCH, &format!("http://{address}/cam/whep"), "60"])
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(60), watcher).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    node.until("the viewer is gone", |sessions| sessions.len() == 1).await;
+    drop(publisher);
+}
+
+#[tokio::test]
+async fn ffmpeg_publishes_as_dtls_server_and_aiortc_watches() {
+    ffmpeg_to_aiortc(&[]).await;
+}
+
+#[tokio::test]
+async fn ffmpeg_publishes_as_dtls_client_and_aiortc_watches() {
+    ffmpeg_to_aiortc(&["-whip_flags", "dtls_active"]).await;
+}
