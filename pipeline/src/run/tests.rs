@@ -270,7 +270,7 @@ fn a_slow_decoder_skips_to_the_next_key_frame_and_asks_for_it() {
             _ => None,
         })
         .collect();
-    assert!(last.ends_with(&[1000, 1001]), "{last:?}");
+    assert_eq!(last.last(), Some(&1001));
     let counters = engine.stop();
     assert!(counters.skipped > 500, "{counters:?}");
     accounted(counters);
@@ -338,9 +338,10 @@ fn a_full_queue_is_thrown_away_and_decoding_goes_on_at_a_key_packet() {
     engine.push(packet(2000, true, 64));
     leave.send(()).unwrap();
     engine.end();
-    let packets = rest(&events).into_iter().filter(|event| matches!(event, Event::Packet { .. }));
-    assert_eq!(packets.count(), 2);
+    rest(&events);
     let counters = engine.stop();
+    // The newer of the two may have overtaken the other in the slot.
+    assert_eq!((counters.decoded, counters.out + counters.replaced), (2, 2));
     assert_eq!(counters.skipped, QUEUE_PACKETS_MAX as u64 + 50);
     accounted(counters);
 }
