@@ -14,29 +14,37 @@
 
 pub mod broker;
 mod latency;
+pub mod ledger;
 pub mod price;
 pub mod quote;
 pub mod recipient;
+pub mod redeem;
 pub mod sender;
 pub mod set;
 #[cfg(test)]
+mod pair_tests;
+#[cfg(test)]
 mod testing;
+pub mod store;
 pub mod ticket;
 pub mod winner;
 pub mod wire;
 
 pub use alloy_primitives::{Address, B256, U256};
 pub use broker::{BrokerView, Funds, Head, Network};
+pub use ledger::{Ledger, LedgerConfig, LedgerError, LedgerView};
 pub use price::{FrameRate, PictureSize, Pixels, PricePerPixel, Wei, fee_ceil};
 pub use quote::{FaceValue, OfferRefusal, QuotePolicy};
 pub use recipient::{
     Admit, OpenRefusal, Recipient, RecipientConfig, RecipientCounters, RecipientOutput, SessionEnd,
     SessionRecipient, SessionTerms, WaitReason,
 };
+pub use redeem::{Redeemer, Settlement, TurnReport};
 pub use sender::{
     LeaveReason, SenderConfig, SenderCounters, SenderOutput, SenderTerms, SessionSender,
 };
 pub use set::{RandSecret, SessionId, Set, SetRefusal};
+pub use store::{Store, StoreError};
 pub use ticket::{Recover, Signature, Ticket, TicketSigner};
 pub use winner::Winner;
 pub use wire::{Offer, StartAnswer, StartRequest};

@@ -24,6 +24,8 @@ const BEFORE_FIRST_FRAME: i64 = i64::MIN;
 const BUDGET_LOW_PART: u64 = 4;
 /// Smallest budget block, in fees: a slow stream must not ask for one with each frame.
 const BUDGET_FEES_MIN: u64 = 16;
+/// A refused block is asked for again after this, while something is left.
+const BUDGET_RETRY: Duration = Duration::from_secs(5);
 /// Signatures in one call: more are left for the next.
 const SIGN_MAX: usize = 64;
 /// Sets that unsettled tickets may belong to.
@@ -68,6 +70,7 @@ pub struct SessionSender {
     last_receipt: Instant,
     budget: Wei,
     budget_asked: bool,
+    budget_retry: Option<Instant>,
     left: bool,
     outputs: VecDeque<SenderOutput>,
 }
@@ -109,6 +112,7 @@ impl SessionSender {
             last_receipt: now,
             budget: Wei::ZERO,
             budget_asked: false,
+            budget_retry: None,
             left: false,
             outputs: VecDeque::new(),
             config,
@@ -217,12 +221,12 @@ impl SessionSender {
     }
 
     /// The operator's ceiling allows no further block: what is left is spent, then we leave.
-    pub fn budget_refused(&mut self) {
+    pub fn budget_refused(&mut self, now: Instant) {
         if self.budget < self.set().fee {
             self.leave(LeaveReason::Budget);
         }
-        // Asked again with the next frame that needs it.
         self.budget_asked = false;
+        self.budget_retry = Some(now + BUDGET_RETRY);
     }
 
     /// Does what is due. Call at [`SessionSender::next_timeout`].
@@ -390,7 +394,7 @@ impl SessionSender {
                 self.held_back += 1;
                 return;
             }
-            self.ask_budget(fee);
+            self.ask_budget(now, fee);
             let Some(left) = self.budget.checked_sub(fee) else {
                 self.held_back += 1;
                 return;
@@ -408,11 +412,12 @@ impl SessionSender {
         self.released.saturating_sub(self.refused) < owed
     }
 
-    fn ask_budget(&mut self, fee: Wei) {
+    fn ask_budget(&mut self, now: Instant, fee: Wei) {
         let frames = self.terms.fps.frames_ceil(self.config.budget_block).max(BUDGET_FEES_MIN);
         let block = fee.saturating_mul(frames);
         let low = Wei(block.0 / alloy_primitives::U256::from(BUDGET_LOW_PART));
-        if self.budget < low && !self.budget_asked {
+        let wait = self.budget >= fee && self.budget_retry.is_some_and(|at| now < at);
+        if self.budget < low && !self.budget_asked && !wait {
             self.budget_asked = true;
             self.outputs.push_back(SenderOutput::TakeBudget(block));
         }
