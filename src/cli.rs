@@ -86,15 +86,18 @@ pub struct Common {
 }
 
 impl Common {
-    /// Settings from all sources, with `extra` flags of the command itself.
+    /// Settings from all sources: `presets` are the command's own defaults, `flags` its own flags.
     ///
     /// # Errors
     /// What [`Loaded::from_layers`] refuses, and `--set` without `=`.
-    pub fn load(&self, extra: &[(&str, String)]) -> Result<Loaded, LoadError> {
+    pub fn load(
+        &self,
+        presets: &[(&str, &str)],
+        flags: &[(&str, String)],
+    ) -> Result<Loaded, LoadError> {
         let mut layers = Layer::environment(std::env::vars());
-        for (name, value) in extra {
-            layers.push(Layer::flag(name, value));
-        }
+        layers.extend(presets.iter().map(|(name, value)| Layer::preset(name, value)));
+        layers.extend(flags.iter().map(|(name, value)| Layer::flag(name, value)));
         if let Some(dir) = &self.data_dir {
             layers.push(Layer::flag("data_dir", &dir.display().to_string()));
         }
@@ -131,7 +134,7 @@ pub fn config(action: &ConfigAction) -> anyhow::Result<()> {
     match action {
         ConfigAction::Default => print!("{}", default_file()?),
         ConfigAction::Check { common } => {
-            let loaded = common.load(&[])?;
+            let loaded = common.load(&[], &[])?;
             println!("settings are right");
             for (name, source) in &loaded.sources {
                 println!("  {name}  ({source})");

@@ -1,1 +1,130 @@
-//! The node.
+//! The node: settings, roles, and the joining of all parts.
+//!
+//! [`run`] reads as the life of the program: settings, runtime, [`Node::start`], wait for a signal,
+//! drain. The roles live in [`gateway`] and [`orchestrator`]; [`link`] is the one bridge between
+//! packets and trickle.
+
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod admin;
+pub mod bench;
+pub mod bridge;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod gateway;
+pub mod graphs;
+pub mod hops;
+pub mod identity;
+pub mod link;
+pub mod listen;
+mod logging;
+mod node;
+pub mod orchestrator;
+pub mod rpc;
+pub mod status;
+pub mod tls;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use cli::{Cli, Command};
+use config::Loaded;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+pub use node::{Addresses, Node};
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// What a person should read.
+pub fn run(cli: Cli) -> Result<()> {
+    // Two crates bring a TLS provider each; the process uses one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match cli.command {
+        Command::Config { action } => cli::config(&action),
+        Command::Bench { what } => bench::run(what),
+        Command::Up { roles, demo, common } => {
+            let mut presets = vec![("pipeline.graph", "default")];
+            if demo {
+                presets.push(("streams.demo.source", "demo"));
+            }
+            let flags = roles.map(|roles| ("roles", roles));
+            serve(&common.load(&presets, flags.as_slice())?)
+        }
+        Command::Gateway { orchestrators, common } => {
+            let mut flags = vec![("roles", "gateway".to_owned())];
+            flags.extend(orchestrators.map(|list| ("gateway.orchestrators", list)));
+            serve(&common.load(&[], &flags)?)
+        }
+        Command::Orchestrator { common } => {
+            serve(&common.load(&[], &[("roles", "orchestrator".to_owned())])?)
+        }
+    }
+}
+
+/// Prints an error for a person: what, then why.
+#[allow(clippy::print_stderr, reason = "the last word of the program")]
+pub fn report(error: &anyhow::Error) {
+    eprintln!("millstream: {error:#}");
+}
+
+fn serve(loaded: &Loaded) -> Result<()> {
+    logging::start(&loaded.settings.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let drain = Duration::from_secs(loaded.settings.drain_seconds);
+    runtime.block_on(async {
+        let signal = stop_signal()?;
+        let node = Node::start(loaded.settings.clone(), CancellationToken::new()).await?;
+        node.announce();
+        signal.await;
+        info!(within = ?drain, "stopping");
+        node.drain(drain).await;
+        info!("stopped");
+        Ok(())
+    })
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// A client for services that people name: certificates are checked.
+///
+/// # Errors
+/// When the system's certificates cannot be used.
+pub fn http_client() -> Result<reqwest::Client> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    client.build().context("cannot make an HTTP client")
+}
+
+/// A client for other nodes: their certificates are taken as they are ([`tls`]).
+///
+/// # Errors
+/// Never in practice.
+pub fn peer_http_client() -> Result<reqwest::Client> {
+    let tls = tls::peer_config(&[b"h2", b"http/1.1"]);
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true)
+        .build()
+        .context("cannot make an HTTP client for peers")
+}

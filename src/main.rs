@@ -1,1 +1,16 @@
-fn main() {}
+//! The `millstream` program: reads the command line and runs what it asks for.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use millstream::cli::Cli;
+
+fn main() -> ExitCode {
+    match millstream::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            millstream::report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -78,6 +78,13 @@ pub enum TrackKind {
     Audio,
 }
 
+impl TrackKind {
+    /// Whether this is the picture.
+    pub const fn is_video(self) -> bool {
+        matches!(self, Self::Video)
+    }
+}
+
 /// What is known about a video track before its first packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoTrack {

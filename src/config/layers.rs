@@ -131,6 +131,11 @@ impl Layer {
         layers
     }
 
+    /// A default of the command that was given, weaker than the settings file.
+    pub fn preset(key: &str, text: &str) -> Self {
+        Self { source: Source::Default, origin: "command".into(), ..Self::flag(key, text) }
+    }
+
     /// One setting from the command line, `key` with dots between sections.
     pub fn flag(key: &str, text: &str) -> Self {
         let path: Vec<String> = key.split('.').map(str::to_owned).collect();

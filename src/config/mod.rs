@@ -5,9 +5,11 @@
 //! directory, file, default (interfaces, section 7). Everything below gets a typed section.
 
 mod layers;
+mod money;
 mod settings;
 
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
+pub use money::{Amount, Price};
 pub use settings::{
     Admin, Auth, Gateway, Http, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments,
     Pipeline, Role, Rtmp, Settings, Stream, WebRtc, Webhook,

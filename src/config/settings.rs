@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use payments::price::{PricePerPixel, Wei};
 use serde::{Deserialize, Serialize};
+
+use super::money::{Amount, Price};
 
 /// What a process is. Any set of them runs in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -78,6 +81,17 @@ impl Default for Settings {
             latency: Latency::default(),
         }
     }
+}
+
+/// Wei of one ether.
+const ETHER: u128 = 1_000_000_000_000_000_000;
+
+fn amount(wei: u128) -> Amount {
+    Amount(Wei::new(wei))
+}
+
+fn price(wei: u64) -> Price {
+    PricePerPixel::new(wei, 1).map_or_else(|| unreachable!("one is not zero"), Price)
 }
 
 const fn loopback(port: u16) -> SocketAddr {
@@ -240,8 +254,8 @@ impl Default for Webhook {
 pub struct Gateway {
     /// Addresses of orchestrators. Empty in a process that is also an orchestrator: itself.
     pub orchestrators: Vec<String>,
-    /// Highest price paid, in wei per pixel as a fraction (`"3/2"`); empty: any.
-    pub price_max: String,
+    /// Highest price paid, in wei per pixel (`"3/2"` is 3 wei for 2 pixels).
+    pub price_max: Price,
     /// Milliseconds that an orchestrator gets to answer while it is being chosen.
     pub discovery_timeout_ms: u64,
     /// Milliseconds without output, while input runs, after which another orchestrator is taken.
@@ -252,7 +266,7 @@ impl Default for Gateway {
     fn default() -> Self {
         Self {
             orchestrators: Vec::new(),
-            price_max: String::new(),
+            price_max: price(100_000),
             discovery_timeout_ms: 500,
             output_timeout_ms: 500,
         }
@@ -267,8 +281,8 @@ pub struct Orchestrator {
     pub listen: SocketAddr,
     /// How peers reach this node; empty: `https://` and the listen address.
     pub service_uri: String,
-    /// Price in wei per pixel as a fraction, `"3/2"` say; `"0"` works for nothing.
-    pub price: String,
+    /// Price in wei per pixel (`"3/2"` is 3 wei for 2 pixels); `"0"` works for nothing.
+    pub price: Price,
     /// Live sessions at the same time; 0: as many as there are processor cores.
     pub sessions_max: usize,
 }
@@ -279,44 +293,44 @@ impl Default for Orchestrator {
             listen: loopback(8935),
             service_uri: String::new(),
             // About the network's usual price for live video.
-            price: "1200".into(),
+            price: price(1200),
             sessions_max: 0,
         }
     }
 }
 
-/// Money. Amounts are decimal strings of wei, since TOML integers end at 2^63.
+/// Money.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Payments {
     /// Face value of a ticket in wei: what a winner pays. Higher means rarer winners.
-    pub face_value: String,
+    pub face_value: Amount,
     /// Database of the local ledger, shared by the gateways and orchestrators that settle with
     /// each other: a path of a SQLite file or a `postgres://` URL; empty: in the data directory.
     pub ledger: String,
     /// Local ledger: wei of deposit given to this node's gateway at first start.
-    pub ledger_deposit: String,
+    pub ledger_deposit: Amount,
     /// Local ledger: wei of reserve given to this node's gateway at first start.
-    pub ledger_reserve: String,
+    pub ledger_reserve: Amount,
     /// Local ledger: milliseconds of a block.
     pub ledger_block_ms: u64,
     /// Local ledger: blocks in a round.
     pub ledger_round_blocks: u64,
-    /// Wei that a gateway may spend in a minute; empty: no limit.
-    pub budget_per_minute: String,
+    /// Wei that a gateway may spend in a minute.
+    pub budget_per_minute: Amount,
 }
 
 impl Default for Payments {
     fn default() -> Self {
         Self {
             // 1200 wei x 640 x 360 pixels is a fee of 2.76e8 wei: one winner in about 360 frames.
-            face_value: "100000000000".into(),
+            face_value: amount(100_000_000_000),
             ledger: String::new(),
-            ledger_deposit: "1000000000000000000".into(),
-            ledger_reserve: "1000000000000000000".into(),
+            ledger_deposit: amount(ETHER),
+            ledger_reserve: amount(ETHER),
             ledger_block_ms: 1000,
             ledger_round_blocks: 600,
-            budget_per_minute: String::new(),
+            budget_per_minute: amount(ETHER / 100),
         }
     }
 }

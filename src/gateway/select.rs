@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use payments::price::PricePerPixel;
 use serde::Serialize;
 
+use crate::config::Price;
+
 /// How long an orchestrator that failed is left alone; it doubles with each failure in a row.
 const SUSPENSION: Duration = Duration::from_secs(30);
 
@@ -117,7 +119,7 @@ impl fmt::Display for Verdict {
 /// Orders candidates: indices of those that may be tried, best first, and a verdict for each.
 pub fn rank(
     candidates: &[Candidate],
-    price_max: Option<&PricePerPixel>,
+    price_max: Option<PricePerPixel>,
     now: Instant,
 ) -> (Vec<usize>, Vec<Verdict>) {
     let mut verdicts = vec![Verdict::Chosen; candidates.len()];
@@ -131,8 +133,8 @@ pub fn rank(
                 continue;
             }
         };
-        if price_max.is_some_and(|max| facts.price > *max) {
-            verdicts[index] = Verdict::TooDear { price: facts.price.to_string() };
+        if price_max.is_some_and(|max| facts.price.exceeds(max)) {
+            verdicts[index] = Verdict::TooDear { price: Price(facts.price).to_string() };
         } else if !facts.capable {
             verdicts[index] = Verdict::NotCapable;
         } else if facts.free == 0 {
@@ -148,7 +150,7 @@ pub fn rank(
         let seconds = |index: usize, facts| expected_delay(&candidates[index].standing, facts);
         seconds(*a, left)
             .total_cmp(&seconds(*b, right))
-            .then_with(|| left.price.partial_cmp(&right.price).unwrap_or(Ordering::Equal))
+            .then_with(|| by_price(left.price, right.price))
             .then_with(|| candidates[*a].url.cmp(&candidates[*b].url))
     });
     let mut order: Vec<usize> = usable.into_iter().map(|(index, _)| index).collect();
@@ -162,6 +164,10 @@ pub fn rank(
     }
     order.extend(suspended);
     (order, verdicts)
+}
+
+fn by_price(left: PricePerPixel, right: PricePerPixel) -> Ordering {
+    left.exceeds(right).cmp(&right.exceeds(left))
 }
 
 /// Seconds that a frame is expected to take, in steps of 5 ms so that price decides between near
@@ -178,7 +184,7 @@ mod tests {
 
     fn facts(price: u64, free: u32, round_trip_ms: u64) -> Facts {
         Facts {
-            price: format!("{price}").parse().unwrap(),
+            price: PricePerPixel::new(price, 1).unwrap(),
             capable: true,
             free,
             in_use: 0,
@@ -204,8 +210,8 @@ mod tests {
             candidate("f", Ok(facts(2, 1, 40))),
             candidate("g", Ok(facts(1, 1, 41))),
         ];
-        let max: PricePerPixel = "10".parse().unwrap();
-        let (order, verdicts) = rank(&candidates, Some(&max), now);
+        let max = PricePerPixel::new(10, 1).unwrap();
+        let (order, verdicts) = rank(&candidates, Some(max), now);
         assert_eq!(order, [6, 5, 4], "the cheaper of near equals, then the suspended one");
         assert_eq!(
             verdicts,

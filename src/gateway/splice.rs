@@ -106,6 +106,11 @@ impl Splice {
         self.last_out
     }
 
+    /// When the oldest picture arrived that is still awaited.
+    pub fn oldest_pending(&self) -> Option<Instant> {
+        self.pending.front().map(|(_, arrived)| *arrived)
+    }
+
     /// Smoothed delay of the pictures.
     pub fn delay(&self) -> Option<Duration> {
         self.delay

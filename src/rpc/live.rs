@@ -36,21 +36,19 @@ pub struct StartRequest {
     /// The stream at the gateway.
     #[serde(default)]
     pub stream_id: String,
-    /// What only Millstreams ask for.
+    /// Paying by frame, as a gateway of ours offers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub millstream: Option<Offer>,
+    pub frame: Option<payments::wire::StartRequest>,
+    /// What only Millstreams tell each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub millstream: Option<Extras>,
 }
 
-/// What a gateway of ours offers in a start request.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Offer {
-    /// Rhythms of payment that it can keep; `frame` is ours.
-    pub payment: Vec<String>,
-    /// Picture width in pixels.
-    pub width: u32,
-    /// Picture height in pixels.
-    pub height: u32,
-    /// Pictures in a second.
+/// What a gateway of ours adds to a start request.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Extras {
+    /// Pictures in a second to expect.
+    #[serde(default)]
     pub frame_rate: f32,
     /// Pictures up to this PTS were delivered by another: decode them, no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,15 +68,9 @@ pub struct StartAnswer {
     pub events_url: String,
     /// The session: the balance key for payments.
     pub manifest_id: String,
-    /// Tickets per frame go here, if that rhythm was agreed.
+    /// Paying by frame, if it was agreed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub payment_url: Option<String>,
-    /// And their receipts come from here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub receipts_url: Option<String>,
-    /// The first set, base64, if tickets per frame were agreed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub frame_set: Option<String>,
+    pub frame: Option<payments::wire::StartAnswer>,
 }
 
 /// A document on the control channel.
@@ -197,6 +189,22 @@ pub struct EngineStatus {
     pub graph_ms: f64,
     /// Median milliseconds of encoding, lately.
     pub encode_ms: f64,
+}
+
+impl EngineStatus {
+    /// The counters of both; medians of the other, which is the newer.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            received: self.received + other.received,
+            decoded: self.decoded + other.decoded,
+            processed: self.processed + other.processed,
+            dropped: self.dropped + other.dropped,
+            skipped: self.skipped + other.skipped,
+            failed: self.failed + other.failed,
+            ..other
+        }
+    }
 }
 
 #[cfg(test)]

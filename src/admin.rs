@@ -1,0 +1,190 @@
+//! The operator's face on 9997: the API of this node (`/v1`) and the console; and 9998: metrics
+//! and health. Neither is ever reachable through the listener for viewers.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use ingest::StreamName;
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::access;
+use crate::config;
+use crate::gateway::{UpdateAnswer, UpdateError};
+use crate::status::Parts;
+
+/// The longest body of a request in bytes.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The routes on 9997.
+pub fn router(parts: Parts, settings: &config::Admin) -> Router {
+    let token = settings.token.clone();
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/trace", get(trace))
+        .route("/v1/streams/{*path}", post(stream_post).get(stream_get))
+        .route("/object_info", get(object_info))
+        .with_state(parts)
+        .merge(dashboards::pages::console())
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(move |request, next| guard(token.clone(), request, next)))
+}
+
+/// The routes on 9998. Ready until `stop`.
+pub fn metrics_router(parts: Parts, stop: CancellationToken) -> Router {
+    let ready = move || async move {
+        match stop.is_cancelled() {
+            false => (StatusCode::OK, "ready\n"),
+            true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        }
+    };
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(parts)
+}
+
+/// Lets in who may: with a token who has it; without one who is on this machine and was not sent
+/// by a foreign page.
+async fn guard(token: String, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let local = peer.is_some_and(|ip| ip.to_canonical().is_loopback());
+    let allowed = match token.is_empty() {
+        true => local && own_host(request.headers()),
+        false => {
+            let given = request.headers().get(header::AUTHORIZATION);
+            let given = given.and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let (_, password, bearer) = access::from_header(given);
+            let same = |text: &str| bool::from(text.as_bytes().ct_eq(token.as_bytes()));
+            same(&password) || same(&bearer)
+        }
+    };
+    if allowed {
+        return next.run(request).await;
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"millstream\"")];
+    (StatusCode::UNAUTHORIZED, challenge, "not allowed\n").into_response()
+}
+
+/// Whether the request names this machine: a page of another site that found a way to loopback
+/// by a name of its own (DNS rebinding) does not.
+fn own_host(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(header::HOST).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| match port.parse::<u16>() {
+        Ok(_) => name,
+        Err(_) => host,
+    });
+    let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let own = name == "localhost" || address.is_ok();
+    let same_origin = text(header::ORIGIN)
+        .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, rest)| rest == host));
+    own && same_origin
+}
+
+async fn status(State(parts): State<Parts>) -> Json<crate::status::Snapshot> {
+    Json(parts.snapshot())
+}
+
+async fn trace(State(parts): State<Parts>) -> Json<Vec<crate::hops::Row>> {
+    Json(parts.hops.take_trace())
+}
+
+async fn object_info(State(parts): State<Parts>) -> Json<Value> {
+    Json(parts.registry.object_info())
+}
+
+async fn metrics(State(parts): State<Parts>) -> Response {
+    let kind = [(header::CONTENT_TYPE, dashboards::metrics::CONTENT_TYPE)];
+    (kind, parts.exposition().render()).into_response()
+}
+
+/// `GET /v1/streams/{name}/graph`: the graph in force.
+async fn stream_get(State(parts): State<Parts>, Path(path): Path<String>) -> Response {
+    let Some((name, "graph")) = path.rsplit_once('/') else { return not_found() };
+    let Ok(name) = StreamName::parse(name) else { return not_found() };
+    let status = parts.gateway.as_ref().and_then(|gateway| gateway.status(&name));
+    match status {
+        Some(status) => Json(status.prompt).into_response(),
+        None => not_found(),
+    }
+}
+
+/// `POST /v1/streams/{name}/graph` (a new graph) and `POST /v1/streams/{name}/stop`.
+async fn stream_post(
+    State(parts): State<Parts>,
+    Path(path): Path<String>,
+    body: Bytes,
+) -> Response {
+    let Some((name, verb)) = path.rsplit_once('/') else { return not_found() };
+    let Ok(name) = StreamName::parse(name) else { return not_found() };
+    match verb {
+        "stop" if parts.hub.kick(&name) => StatusCode::NO_CONTENT.into_response(),
+        "graph" => match serde_json::from_slice(&body) {
+            Ok(prompt) => update(&parts, &name, prompt).await,
+            Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
+        _ => not_found(),
+    }
+}
+
+/// Changes a stream's graph: 200 with the first frame that it affects, 400 with ComfyUI's error
+/// document, 202 when no answer came in time.
+pub async fn update(parts: &Parts, name: &StreamName, prompt: Value) -> Response {
+    let Some(gateway) = &parts.gateway else { return not_found() };
+    match gateway.update(name, prompt).await {
+        Ok((update_id, answer)) => {
+            let status = match answer {
+                UpdateAnswer::Applied { .. } => StatusCode::OK,
+                UpdateAnswer::Refused { .. } => StatusCode::BAD_REQUEST,
+                UpdateAnswer::Pending => StatusCode::ACCEPTED,
+            };
+            let mut body = json!(answer);
+            body["update_id"] = update_id.into();
+            (status, Json(body)).into_response()
+        }
+        Err(UpdateError::Prompt(error)) => {
+            let answer = UpdateAnswer::Refused { error: error.to_json() };
+            (StatusCode::BAD_REQUEST, Json(json!(answer))).into_response()
+        }
+        Err(error) => problem(StatusCode::NOT_FOUND, &error.to_string()),
+    }
+}
+
+fn not_found() -> Response {
+    problem(StatusCode::NOT_FOUND, "there is nothing here")
+}
+
+fn problem(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "error": text }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_answered_without_a_token() {
+        let check = |host: &str, origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            own_host(&headers)
+        };
+        assert!(check("localhost:9997", None));
+        assert!(check("127.0.0.1:9997", Some("http://127.0.0.1:9997")));
+        assert!(check("[::1]:9997", None));
+        assert!(!check("evil.example:9997", None));
+        assert!(!check("127.0.0.1:9997", Some("http://evil.example")));
+    }
+}

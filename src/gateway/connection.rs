@@ -1,0 +1,223 @@
+//! One job at one orchestrator: the tasks that carry pictures there and back.
+//!
+//! What happens on its channels reaches the stream's session as [`Notice`]s; dropping the
+//! connection ends all of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ingest::hub::{Hub, Item, Start};
+use ingest::StreamName;
+use pipeline::packet::VideoTrack;
+use pipeline::{Packet, Pts, Tracks};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{Instrument as _, debug};
+
+use super::backend::Backend;
+use crate::hops::{Hop, Hops};
+use crate::link;
+use crate::orchestrator::read_document;
+use crate::rpc::live::{Control, Event, JSON, MPEG_TS, StartAnswer};
+
+/// Notices that wait for the session; a full queue makes the channel wait.
+const NOTICES_WAITING: usize = 64;
+
+/// Control documents that wait for the channel; a further one is refused.
+const CONTROLS_WAITING: usize = 16;
+
+/// How often a sign of life goes out (livepeer-network 2.6).
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// What a connection tells its session.
+#[derive(Debug)]
+pub enum Notice {
+    /// What the processed pictures are.
+    Track(VideoTrack),
+    /// A processed picture.
+    Picture(Packet),
+    /// The orchestrator says something.
+    Event(Event),
+    /// Segments were missed on the way back: the next picture is a key picture.
+    Skipped(u64),
+    /// The connection cannot go on.
+    Trouble(String),
+}
+
+/// A running job.
+pub struct Connection {
+    notices: mpsc::Receiver<Notice>,
+    controls: mpsc::Sender<Control>,
+    /// When it was begun.
+    pub since: Instant,
+    _tasks: JoinSet<()>,
+}
+
+/// What a connection is made of.
+pub struct Parts {
+    /// The orchestrator.
+    pub backend: Backend,
+    /// Its answer to the start request.
+    pub answer: StartAnswer,
+    /// Where the source is.
+    pub hub: Hub,
+    /// The source's name.
+    pub source: StreamName,
+    /// A frame name near the present ones.
+    pub near: Option<Pts>,
+    /// Where frame times are noted.
+    pub hops: Arc<Hops>,
+}
+
+impl Connection {
+    /// Opens the channels and begins to carry pictures, from the newest key picture on.
+    ///
+    /// # Errors
+    /// When a channel cannot be opened.
+    pub async fn open(parts: Parts) -> anyhow::Result<Self> {
+        let Parts { backend, answer, hub, source, near, hops } = parts;
+        let input = backend.publisher(&answer.publish_url, MPEG_TS).await?;
+        let output = backend.subscriber(&answer.subscribe_url).await?;
+        let control = backend.publisher(&answer.control_url, JSON).await?;
+        let events = backend.subscriber(&answer.events_url).await?;
+        let (notify, notices) = mpsc::channel(NOTICES_WAITING);
+        let (controls, wishes) = mpsc::channel(CONTROLS_WAITING);
+
+        let mut tasks = JoinSet::new();
+        let mut spawn = |name: &'static str, task: TaskFuture| {
+            let notify = notify.clone();
+            let watched = async move {
+                let text = match task.await {
+                    Ok(reason) => format!("{name}: {reason}"),
+                    Err(error) => format!("{name}: {error:#}"),
+                };
+                let _ = notify.send(Notice::Trouble(text)).await;
+            };
+            tasks.spawn(watched.in_current_span());
+        };
+        spawn("input", Box::pin(uplink(hub, source, input, Arc::clone(&hops))));
+        spawn("output", Box::pin(downlink(output, near, notify.clone())));
+        spawn("control", Box::pin(control_channel(wishes, control)));
+        spawn("events", Box::pin(events_channel(events, notify.clone())));
+        Ok(Self { notices, controls, since: Instant::now(), _tasks: tasks })
+    }
+
+    /// What happens next. Cancel-safe.
+    pub async fn next(&mut self) -> Notice {
+        match self.notices.recv().await {
+            Some(notice) => notice,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Sends a control document; false when the channel does not keep up.
+    pub fn control(&self, control: Control) -> bool {
+        self.controls.try_send(control).is_ok()
+    }
+}
+
+type TaskFuture = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<&'static str>> + Send>>;
+
+/// Source pictures from the hub to the orchestrator.
+async fn uplink(
+    hub: Hub,
+    source: StreamName,
+    publisher: trickle::Publisher,
+    hops: Arc<Hops>,
+) -> anyhow::Result<&'static str> {
+    let Some(mut reader) = hub.subscribe(&source, Start::LastKey) else {
+        return Ok("the source is gone");
+    };
+    let mut tracks = Tracks::default();
+    let mut publisher = Some(publisher);
+    let mut sender: Option<link::Sender> = None;
+    loop {
+        match reader.next().await {
+            Item::Tracks(new) => {
+                // Sound stays at the gateway.
+                tracks = Tracks { video: new.video.clone(), audio: None };
+                if let Some(sender) = &mut sender {
+                    sender.set_tracks(&tracks)?;
+                }
+            }
+            Item::Packet(packet) if packet.kind.is_video() => {
+                if sender.is_none()
+                    && let Some(publisher) = publisher.take()
+                {
+                    sender = Some(link::Sender::new(publisher, &tracks)?);
+                }
+                let Some(sender) = &mut sender else { continue };
+                if !sender.send(&packet).await? {
+                    continue;
+                }
+                let now = Instant::now();
+                let took = now.saturating_duration_since(packet.arrived);
+                hops.note(Hop::Hub, packet.pts, now, took);
+            }
+            Item::Packet(_) => {}
+            Item::Lagged(packets) => debug!(packets, "the way to the orchestrator is too slow"),
+            Item::End => {
+                if let Some(sender) = sender {
+                    sender.close().await;
+                }
+                return Ok("the source ended");
+            }
+        }
+    }
+}
+
+/// Processed pictures back.
+async fn downlink(
+    subscriber: trickle::Subscriber,
+    near: Option<Pts>,
+    notify: mpsc::Sender<Notice>,
+) -> anyhow::Result<&'static str> {
+    let mut receiver = link::Receiver::new(subscriber, near);
+    while let Some(received) = receiver.next().await? {
+        let notice = match received {
+            link::Received::Tracks(Tracks { video: Some(track), .. }) => Notice::Track(track),
+            link::Received::Packet(packet) if packet.kind.is_video() => Notice::Picture(packet),
+            link::Received::Skipped(segments) => Notice::Skipped(segments),
+            _ => continue,
+        };
+        if notify.send(notice).await.is_err() {
+            return Ok("nobody listens");
+        }
+    }
+    Ok("the orchestrator ended it")
+}
+
+async fn control_channel(
+    mut wishes: mpsc::Receiver<Control>,
+    mut publisher: trickle::Publisher,
+) -> anyhow::Result<&'static str> {
+    let mut alive = tokio::time::interval(ALIVE_EVERY);
+    alive.tick().await;
+    loop {
+        let control = tokio::select! {
+            wish = wishes.recv() => match wish {
+                Some(wish) => wish,
+                None => return Ok("nobody steers"),
+            },
+            _ = alive.tick() => Control::alive(),
+        };
+        let mut segment = publisher.next().await?;
+        segment.write(serde_json::to_vec(&control)?.into()).await?;
+        drop(segment.close());
+    }
+}
+
+async fn events_channel(
+    mut subscriber: trickle::Subscriber,
+    notify: mpsc::Sender<Notice>,
+) -> anyhow::Result<&'static str> {
+    while let Some(mut segment) = subscriber.next().await? {
+        let Some(document) = read_document(&mut segment).await? else { continue };
+        // Events of kinds that are not known here are for others.
+        let Ok(event) = serde_json::from_slice::<Event>(&document) else { continue };
+        if notify.send(Notice::Event(event)).await.is_err() {
+            return Ok("nobody listens");
+        }
+    }
+    Ok("the orchestrator ended it")
+}

@@ -1,0 +1,600 @@
+//! One live job at the orchestrator: channels, engine and the tasks between them.
+//!
+//! Input segments are unpacked and pushed into the engine; what comes out is packed into the `-out`
+//! channel. The control channel brings parameters and wishes, the events channel tells how it
+//! goes. The session ends when its input channel does, or when payment ends it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use pipeline::graph::{self, Fault, FaultKind, Prompt, PromptError, Registry};
+use pipeline::packet::VideoTrack;
+use pipeline::run::{self, Engine, Gate, Sink, Timing};
+use pipeline::stage::{Stage, StageError};
+use pipeline::{Codec, Packet, Pts, Size, Tracks};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::admission::Admission;
+use crate::hops::{Hop, Hops};
+use crate::link;
+use crate::rpc::credentials::unix_millis;
+use crate::rpc::live::{
+    Control, DOCUMENT_BYTES_MAX, EngineStatus, Event, InferenceStatus, InputStatus,
+};
+
+/// Coded pictures between encoder and channel; a full queue stops the graph's intake.
+const OUTPUT_PACKETS: usize = 8;
+
+/// Events between engine and channel. A status that finds it full is left out.
+const EVENTS_WAITING: usize = 64;
+
+/// How often Millstreams are told how the job goes.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the first segment may be waited for.
+const FIRST_INPUT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Durations kept for medians.
+const DURATIONS_KEPT: usize = 64;
+
+/// The channels of a session by name on the node's trickle server.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    /// Source segments.
+    pub input: String,
+    /// Processed segments.
+    pub output: String,
+    /// Parameters and wishes.
+    pub control: String,
+    /// Status and answers.
+    pub events: String,
+    /// Tickets, if paid by frame.
+    pub payment: String,
+    /// Their receipts, if paid by frame.
+    pub receipts: String,
+}
+
+impl Channels {
+    /// Names of a session: an unguessable element before the network's form.
+    pub fn new(manifest_id: &str) -> Self {
+        let base = format!("{}/{manifest_id}", trickle::unguessable());
+        Self {
+            output: format!("{base}-out"),
+            control: format!("{base}-control"),
+            events: format!("{base}-events"),
+            payment: format!("{base}-pay"),
+            receipts: format!("{base}-receipts"),
+            input: base,
+        }
+    }
+
+    /// All names.
+    pub fn all(&self) -> [&str; 6] {
+        [&self.input, &self.output, &self.control, &self.events, &self.payment, &self.receipts]
+    }
+}
+
+/// What a session is made of.
+pub struct Config {
+    /// The session's name on the wire.
+    pub manifest_id: String,
+    /// One id from publish to payment.
+    pub request_id: String,
+    /// Its channels; they exist already.
+    pub channels: Channels,
+    /// The first graph.
+    pub prompt: Prompt,
+    /// Expected pictures in a second.
+    pub frame_rate: f32,
+    /// Node classes.
+    pub registry: Arc<Registry>,
+    /// Which frames may enter the graph.
+    pub admission: Arc<Admission>,
+    /// Where frame times are noted.
+    pub hops: Arc<Hops>,
+}
+
+/// A running session as others see it.
+pub struct Session {
+    manifest_id: String,
+    request_id: String,
+    since: SystemTime,
+    prompt: Mutex<Prompt>,
+    shared: Arc<Shared>,
+    admission: Arc<Admission>,
+    stop: CancellationToken,
+    reason: Mutex<Option<String>>,
+}
+
+/// What the engine's threads write and tasks read.
+#[derive(Default)]
+struct Shared {
+    received: AtomicU64,
+    last_input_ms: AtomicU64,
+    last_output_ms: AtomicU64,
+    broken: AtomicBool,
+    report: Mutex<Report>,
+}
+
+#[derive(Default)]
+struct Report {
+    decode: Durations,
+    graph: Durations,
+    encode: Durations,
+    last_error: Option<(u64, String)>,
+    size: Size,
+    counters: run::Counters,
+}
+
+/// The newest durations of one kind.
+#[derive(Default)]
+struct Durations(VecDeque<Duration>);
+
+impl Durations {
+    fn push(&mut self, duration: Duration) {
+        if self.0.len() == DURATIONS_KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(duration);
+    }
+
+    fn median_ms(&self) -> f64 {
+        let mut sorted: Vec<_> = self.0.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).map_or(0.0, |d| d.as_secs_f64() * 1000.0)
+    }
+}
+
+/// A session at one moment, for console and API.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Status {
+    /// The session's name on the wire.
+    pub manifest_id: String,
+    /// One id from publish to payment.
+    pub request_id: String,
+    /// When it began, unix milliseconds.
+    pub since_ms: u64,
+    /// Picture size, `0x0` before the first.
+    pub size: String,
+    /// Counters.
+    pub engine: EngineStatus,
+    /// The last failure.
+    pub last_error: Option<String>,
+}
+
+impl Session {
+    /// A session that [`Session::run`] will drive.
+    pub fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            manifest_id: config.manifest_id.clone(),
+            request_id: config.request_id.clone(),
+            since: SystemTime::now(),
+            prompt: Mutex::new(config.prompt.clone()),
+            shared: Arc::default(),
+            admission: Arc::clone(&config.admission),
+            stop: CancellationToken::new(),
+            reason: Mutex::new(None),
+        })
+    }
+
+    /// Ends the session with a reason for the log; the first reason stays.
+    pub fn end(&self, reason: impl Into<String>) {
+        self.reason.lock().get_or_insert(reason.into());
+        self.stop.cancel();
+    }
+
+    /// Resolves when the session was told to end.
+    pub async fn ended(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Where payment and engine meet.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// The session at this moment.
+    pub fn status(&self) -> Status {
+        let report = self.shared.report.lock();
+        Status {
+            manifest_id: self.manifest_id.clone(),
+            request_id: self.request_id.clone(),
+            since_ms: unix_millis(self.since),
+            size: report.size.to_string(),
+            engine: self.shared.engine_status(&report),
+            last_error: report.last_error.as_ref().map(|(_, text)| text.clone()),
+        }
+    }
+
+    /// Drives the session until its input ends, it is told to end, or something breaks. The
+    /// channels are closed by the caller.
+    pub async fn run(self: Arc<Self>, config: Config, server: trickle::Server) {
+        let reason = match self.drive(config, server).await {
+            Ok(reason) => reason,
+            Err(error) => format!("{error:#}"),
+        };
+        let reason = self.reason.lock().take().unwrap_or(reason);
+        self.stop.cancel();
+        info!(reason, "session ended");
+    }
+
+    async fn drive(&self, config: Config, server: trickle::Server) -> anyhow::Result<String> {
+        let names = &config.channels;
+        let input = server.local_subscriber(&names.input, trickle::Start::At(0))?;
+        let control = server.local_subscriber(&names.control, trickle::Start::At(0))?;
+        let output = server.local_publisher(&names.output)?;
+        let events = server.local_publisher(&names.events)?;
+        let (event_sender, event_receiver) = mpsc::channel(EVENTS_WAITING);
+        let (packet_sender, packet_receiver) = mpsc::channel(OUTPUT_PACKETS);
+
+        let mut receiver = link::Receiver::new(input, config.admission.skip_until());
+        let first = tokio::time::timeout(FIRST_INPUT_LIMIT, first_track(&mut receiver));
+        let track = tokio::select! {
+            () = self.stop.cancelled() => return Ok("told to end".into()),
+            track = first => match track {
+                Err(_) => return Ok(format!("no input within {FIRST_INPUT_LIMIT:?}")),
+                Ok(track) => match track? {
+                    Some(track) => track,
+                    None => return Ok("the input ended before it began".into()),
+                },
+            },
+        };
+        self.shared.report.lock().size = track.size;
+        let engine = Arc::new(self.spawn_engine(&config, &track, packet_sender, event_sender.clone())?);
+        self.admission.set_waker(engine.waker());
+
+        let mut parts = tokio::task::JoinSet::new();
+        parts.spawn(publish_output(packet_receiver, output, Arc::clone(&config.hops)));
+        parts.spawn(publish_events(event_receiver, events));
+        let ticks = event_sender.clone();
+        let reason = tokio::select! {
+            () = self.stop.cancelled() => Ok("told to end".to_owned()),
+            ended = self.pump(receiver, &engine, &config.hops) => ended,
+            ended = self.obey(control, &engine, &config.registry, event_sender) => ended,
+            () = self.report(&engine, ticks) => Ok("report ended".into()),
+            ended = parts.join_next() => Ok(match ended {
+                Some(Ok(Ok(()))) | None => "an output channel was closed".to_owned(),
+                Some(Ok(Err(error))) => format!("output: {error:#}"),
+                Some(Err(error)) => format!("output: {error}"),
+            }),
+        };
+        parts.abort_all();
+        let counters = engine.counters();
+        self.shared.report.lock().counters = counters;
+        // Joining the engine's threads takes a frame time: not on a thread of the runtime.
+        let _ = tokio::task::spawn_blocking(move || drop(engine)).await;
+        reason
+    }
+
+    fn spawn_engine(
+        &self,
+        config: &Config,
+        track: &VideoTrack,
+        packets: mpsc::Sender<(Packet, VideoTrack)>,
+        events: mpsc::Sender<Event>,
+    ) -> anyhow::Result<Engine> {
+        let registry = Arc::clone(&config.registry);
+        let prompt = config.prompt.clone();
+        let decoder_track = track.clone();
+        let name = config.manifest_id.clone();
+        Ok(Engine::spawn(run::Config {
+            name,
+            codec: track.codec,
+            decoder: Box::new(move || {
+                codecs::h264::Decoder::new(&decoder_track).map(|decoder| Box::new(decoder) as _)
+            }),
+            graph: Box::new(move |size| compile_stage(&prompt, &registry, size)),
+            encoder: Box::new(|settings| {
+                codecs::h264::Encoder::new(settings).map(|encoder| Box::new(encoder) as _)
+            }),
+            frames_per_second: config.frame_rate,
+            bitrate: None,
+            key_interval: Duration::from_secs(2),
+            gate: Arc::clone(&config.admission) as Arc<dyn Gate>,
+            sink: Box::new(Output {
+                packets,
+                events,
+                shared: Arc::clone(&self.shared),
+                hops: Arc::clone(&config.hops),
+            }),
+        })?)
+    }
+
+    /// Source segments into the engine.
+    async fn pump(
+        &self,
+        mut receiver: link::Receiver,
+        engine: &Engine,
+        hops: &Hops,
+    ) -> anyhow::Result<String> {
+        loop {
+            match receiver.next().await? {
+                None => return Ok("the input ended".into()),
+                Some(link::Received::Packet(packet)) if packet.kind.is_video() => {
+                    hops.mark(Hop::Uplink, packet.pts, packet.arrived, Duration::ZERO);
+                    self.shared.received.fetch_add(1, Ordering::Relaxed);
+                    let now = unix_millis(SystemTime::now());
+                    self.shared.last_input_ms.store(now, Ordering::Relaxed);
+                    engine.push(packet);
+                }
+                Some(link::Received::Tracks(tracks)) => {
+                    if let Some(video) = tracks.video {
+                        self.shared.report.lock().size = video.size;
+                    }
+                }
+                Some(link::Received::Packet(_)) => {}
+                Some(link::Received::Skipped(segments)) => {
+                    warn!(segments, "input segments were missed");
+                }
+            }
+        }
+    }
+
+    /// Control documents.
+    async fn obey(
+        &self,
+        mut control: trickle::Subscriber,
+        engine: &Arc<Engine>,
+        registry: &Arc<Registry>,
+        events: mpsc::Sender<Event>,
+    ) -> anyhow::Result<String> {
+        while let Some(mut segment) = control.next().await? {
+            let Some(document) = read_document(&mut segment).await? else { continue };
+            let Ok(control) = serde_json::from_slice::<Control>(&document) else {
+                debug!("a control document that is no JSON object of ours");
+                continue;
+            };
+            if control.millstream_key_frame {
+                engine.force_key();
+            }
+            let Some(prompt) = control.prompt else { continue };
+            let update_id = control.update_id.unwrap_or_default();
+            if let Err(error) = self.update(&prompt, &update_id, engine, registry).await {
+                info!(update_id, %error, "parameters refused");
+                let event = Event::ParamsUpdate {
+                    update_id,
+                    pts: None,
+                    error: Some(error.to_json()),
+                };
+                if events.send(event).await.is_err() {
+                    break;
+                }
+            }
+        }
+        Ok("the control channel ended".into())
+    }
+
+    /// Compiles a new graph beside the running one and puts it in at a frame border.
+    async fn update(
+        &self,
+        prompt: &serde_json::Value,
+        update_id: &str,
+        engine: &Arc<Engine>,
+        registry: &Arc<Registry>,
+    ) -> Result<(), PromptError> {
+        let prompt = Prompt::parse(prompt)?;
+        let size = self.shared.report.lock().size;
+        let (compiling, registry) = (prompt.clone(), Arc::clone(registry));
+        let graph =
+            tokio::task::spawn_blocking(move || graph::compile(&compiling, &registry, size))
+                .await
+                .unwrap_or_else(|panic| Err(cannot_build(&panic)))?;
+        *self.prompt.lock() = prompt;
+        engine.set_graph(Box::new(graph), update_id.to_owned());
+        Ok(())
+    }
+
+    /// Tells each second how it goes.
+    async fn report(&self, engine: &Engine, events: mpsc::Sender<Event>) {
+        let mut ticks = tokio::time::interval(STATUS_EVERY);
+        let mut before = (0, 0);
+        loop {
+            ticks.tick().await;
+            let counters = engine.counters();
+            let event = {
+                let mut report = self.shared.report.lock();
+                report.counters = counters;
+                self.shared.status_event(&report, &mut before)
+            };
+            if matches!(events.try_send(event), Err(mpsc::error::TrySendError::Closed(_))) {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn engine_status(&self, report: &Report) -> EngineStatus {
+        let counters = report.counters;
+        EngineStatus {
+            received: self.received.load(Ordering::Relaxed),
+            decoded: counters.decoded,
+            processed: counters.out,
+            dropped: counters.replaced,
+            skipped: counters.skipped,
+            failed: counters.failed,
+            decode_ms: report.decode.median_ms(),
+            graph_ms: report.graph.median_ms(),
+            encode_ms: report.encode.median_ms(),
+        }
+    }
+
+    fn status_event(&self, report: &Report, before: &mut (u64, u64)) -> Event {
+        let status = self.engine_status(report);
+        let now = unix_millis(SystemTime::now());
+        let input_fps = (status.received - before.0) as f64 / STATUS_EVERY.as_secs_f64();
+        let output_fps = (status.processed - before.1) as f64 / STATUS_EVERY.as_secs_f64();
+        *before = (status.received, status.processed);
+        let some = |ms: &AtomicU64| Some(ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0);
+        let state = match (input_fps > 0.0, self.broken.load(Ordering::Relaxed)) {
+            (false, _) => "DEGRADED_INPUT",
+            (true, true) => "DEGRADED_INFERENCE",
+            (true, false) => "ONLINE",
+        };
+        Event::Status {
+            pipeline: crate::rpc::capabilities::MODEL.into(),
+            state: state.into(),
+            timestamp: now,
+            input_status: InputStatus { last_input_time: some(&self.last_input_ms), fps: input_fps },
+            inference_status: InferenceStatus {
+                last_output_time: some(&self.last_output_ms),
+                fps: output_fps,
+                last_error_time: report.last_error.as_ref().map(|(ms, _)| *ms),
+                last_error: report.last_error.as_ref().map(|(_, text)| text.clone()),
+                restart_count: 0,
+            },
+            millstream: Some(status),
+        }
+    }
+}
+
+/// Takes what the engine puts out, on the engine's thread.
+struct Output {
+    packets: mpsc::Sender<(Packet, VideoTrack)>,
+    events: mpsc::Sender<Event>,
+    shared: Arc<Shared>,
+    hops: Arc<Hops>,
+}
+
+impl Sink for Output {
+    fn packet(&mut self, packet: Packet, track: &VideoTrack, timing: Timing) {
+        let now = Instant::now();
+        let pts = packet.pts;
+        let mut at = packet.arrived;
+        for (hop, took) in [
+            (Hop::Queue, timing.queue),
+            (Hop::Decode, timing.decode),
+            (Hop::Wait, timing.wait),
+            (Hop::Graph, timing.graph),
+            (Hop::Encode, timing.encode),
+        ] {
+            at = (at + took).min(now);
+            self.hops.note(hop, pts, at, took);
+        }
+        self.shared.last_output_ms.store(unix_millis(SystemTime::now()), Ordering::Relaxed);
+        self.shared.broken.store(false, Ordering::Relaxed);
+        {
+            let mut report = self.shared.report.lock();
+            report.decode.push(timing.decode);
+            report.graph.push(timing.graph);
+            report.encode.push(timing.encode);
+        }
+        // Waiting here stops the graph's intake, which is what a slow way out must do.
+        let _ = self.packets.blocking_send((packet, track.clone()));
+    }
+
+    fn applied(&mut self, update_id: &str, first: Pts) {
+        let event = Event::ParamsUpdate {
+            update_id: update_id.to_owned(),
+            pts: Some(first.0),
+            error: None,
+        };
+        let _ = self.events.blocking_send(event);
+    }
+
+    fn superseded(&mut self, update_id: &str) {
+        let error = serde_json::json!({"error": {
+            "type": "superseded",
+            "message": "a newer change took its place before the next frame",
+        }});
+        let update_id = update_id.to_owned();
+        let event = Event::ParamsUpdate { update_id, pts: None, error: Some(error) };
+        let _ = self.events.blocking_send(event);
+    }
+
+    fn failed_frame(&mut self, pts: Pts, error: &StageError) {
+        debug!(%pts, %error, "frame failed");
+        self.shared.broken.store(true, Ordering::Relaxed);
+        let now = unix_millis(SystemTime::now());
+        self.shared.report.lock().last_error = Some((now, error.to_string()));
+    }
+}
+
+/// A graph as the engine takes it.
+fn compile_stage(
+    prompt: &Prompt,
+    registry: &Registry,
+    size: Size,
+) -> Result<Box<dyn Stage>, StageError> {
+    match graph::compile(prompt, registry, size) {
+        Ok(graph) => Ok(Box::new(graph)),
+        Err(error) => Err(StageError::Unsupported { stage: "graph", what: error.to_string() }),
+    }
+}
+
+fn cannot_build(panic: &tokio::task::JoinError) -> PromptError {
+    let fault = Fault {
+        kind: FaultKind::CustomValidationFailed,
+        message: "The graph could not be built".into(),
+        details: panic.to_string(),
+        extra_info: serde_json::Map::new(),
+    };
+    PromptError { error: Box::new(fault), nodes: Vec::new() }
+}
+
+async fn first_track(receiver: &mut link::Receiver) -> anyhow::Result<Option<VideoTrack>> {
+    loop {
+        match receiver.next().await? {
+            None => return Ok(None),
+            Some(link::Received::Tracks(Tracks { video: Some(track), .. })) => {
+                anyhow::ensure!(track.codec == Codec::H264, "{} is not decoded here", track.codec);
+                return Ok(Some(track));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+async fn publish_output(
+    mut packets: mpsc::Receiver<(Packet, VideoTrack)>,
+    publisher: trickle::Publisher,
+    hops: Arc<Hops>,
+) -> anyhow::Result<()> {
+    let Some((first, track)) = packets.recv().await else { return Ok(()) };
+    let tracks = |track: VideoTrack| Tracks { video: Some(track), audio: None };
+    let mut current = tracks(track);
+    let mut sender = link::Sender::new(publisher, &current)?;
+    sender.send(&first).await?;
+    while let Some((packet, track)) = packets.recv().await {
+        if packet.key && current.video.as_ref() != Some(&track) {
+            current = tracks(track);
+            sender.set_tracks(&current)?;
+        }
+        let pts = packet.pts;
+        sender.send(&packet).await?;
+        hops.mark(Hop::Downlink, pts, Instant::now(), Duration::ZERO);
+    }
+    Ok(())
+}
+
+async fn publish_events(
+    mut events: mpsc::Receiver<Event>,
+    mut publisher: trickle::Publisher,
+) -> anyhow::Result<()> {
+    while let Some(event) = events.recv().await {
+        let mut segment = publisher.next().await?;
+        segment.write(serde_json::to_vec(&event)?.into()).await?;
+        drop(segment.close());
+    }
+    Ok(())
+}
+
+/// A whole document of a segment; `None` when it is broken off or larger than allowed.
+pub async fn read_document(segment: &mut trickle::Segment) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut document = Vec::new();
+    loop {
+        match segment.chunk().await {
+            Ok(Some(chunk)) if document.len() + chunk.len() <= DOCUMENT_BYTES_MAX => {
+                document.extend_from_slice(&chunk);
+            }
+            Ok(None) => return Ok(Some(document)),
+            Ok(Some(_)) | Err(trickle::Error::Reset { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! What the node knows of itself: gathered from the parts as plain data, for the console, the API
+//! and the metrics. Nothing here changes anything.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Json;
+use axum::routing::get;
+use dashboards::metrics::Exposition;
+use ingest::hub::StreamStatus;
+use ingest::{Hub, rtmp, webrtc};
+use pipeline::graph::Registry;
+use serde::Serialize;
+
+use crate::bridge::{Bridges, Needs};
+use crate::gateway::{self, Gateway};
+use crate::hops::{BOUNDS, Hop, Hops};
+use crate::orchestrator::{self, Orchestrator};
+use crate::rpc::credentials::unix_millis;
+
+/// The parts of a node that have something to say. Cloning shares them.
+#[derive(Clone)]
+pub struct Parts {
+    /// All streams.
+    pub hub: Hub,
+    /// Frame times.
+    pub hops: Arc<Hops>,
+    /// Node classes.
+    pub registry: Arc<Registry>,
+    /// The gateway role.
+    pub gateway: Option<Gateway>,
+    /// The orchestrator role.
+    pub orchestrator: Option<Orchestrator>,
+    /// Streams made playable.
+    pub bridges: Option<Bridges>,
+    /// RTMP connections.
+    pub rtmp: Option<(rtmp::Sessions, Arc<rtmp::Counters>)>,
+    /// WebRTC sessions.
+    pub webrtc: Option<webrtc::Server>,
+    started: (Instant, SystemTime),
+}
+
+impl Parts {
+    /// Parts without roles.
+    pub fn new(hub: Hub, hops: Arc<Hops>, registry: Arc<Registry>) -> Self {
+        Self {
+            hub,
+            hops,
+            registry,
+            gateway: None,
+            orchestrator: None,
+            bridges: None,
+            rtmp: None,
+            webrtc: None,
+            started: (Instant::now(), SystemTime::now()),
+        }
+    }
+
+    /// Everything at this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let streams = self.hub.list().into_iter().map(|status| self.stream(status)).collect();
+        Snapshot {
+            node: NodeStatus {
+                version: env!("CARGO_PKG_VERSION"),
+                commit: env!("MILLSTREAM_COMMIT"),
+                started_ms: unix_millis(self.started.1),
+                uptime_seconds: self.started.0.elapsed().as_secs(),
+                gateway: self.gateway.is_some(),
+                orchestrator: self.orchestrator.as_ref().map(|o| o.service_uri().to_string()),
+            },
+            streams,
+            jobs: self.orchestrator.as_ref().map(Orchestrator::sessions).unwrap_or_default(),
+            capacity: self.orchestrator.as_ref().map(Orchestrator::capacity),
+            hops: Hop::ALL.into_iter().map(|hop| HopStatus::of(&self.hops, hop)).collect(),
+        }
+    }
+
+    fn stream(&self, status: StreamStatus) -> StreamView {
+        let needs = self.bridges.as_ref().and_then(|bridges| bridges.needs(&status.name));
+        let processing = self.gateway.as_ref().and_then(|gateway| gateway.status(&status.name));
+        StreamView {
+            name: status.name.to_string(),
+            processed: status.name.is_out(),
+            protocol: status.publisher.protocol,
+            remote: status.publisher.remote,
+            video: status.tracks.video.as_ref().map(|video| VideoView {
+                codec: video.codec.name(),
+                width: video.size.width,
+                height: video.size.height,
+            }),
+            audio: status.tracks.audio.as_ref().map(|audio| AudioView {
+                codec: audio.codec.name(),
+                sample_rate: audio.sample_rate,
+                channels: audio.channels,
+            }),
+            since_ms: unix_millis(status.since),
+            bytes: status.bytes,
+            frames: status.frames,
+            audio_frames: status.audio_frames,
+            readers: status.readers,
+            lagged: status.lagged,
+            key_interval_ms: status.key_interval.map(|ticks| ticks.0 / 90),
+            reordered: status.reordered,
+            webrtc: WebRtcView::of(&Needs::of(&status.tracks, status.reordered), needs.is_some()),
+            processing,
+        }
+    }
+
+    /// The node's figures as Prometheus reads them.
+    pub fn exposition(&self) -> Exposition {
+        let mut out = Exposition::new();
+        out.gauge(
+            "millstream_info",
+            "Version of the node; always 1",
+            &[("version", env!("CARGO_PKG_VERSION")), ("commit", env!("MILLSTREAM_COMMIT"))],
+            1.0,
+        );
+        let uptime = self.started.0.elapsed().as_secs_f64();
+        out.gauge("millstream_uptime_seconds", "Seconds since the node started", &[], uptime);
+        self.stream_metrics(&mut out);
+        self.role_metrics(&mut out);
+        self.edge_metrics(&mut out);
+        for hop in Hop::ALL {
+            let snapshot = self.hops.snapshot(hop);
+            out.histogram(
+                "millstream_hop_seconds",
+                "Time of a frame in each hop of the road",
+                &[("hop", hop.name())],
+                &BOUNDS,
+                &snapshot.buckets,
+                snapshot.sum_seconds,
+            );
+        }
+        out
+    }
+
+    fn stream_metrics(&self, out: &mut Exposition) {
+        let streams = self.hub.list();
+        out.gauge("millstream_streams", "Streams in the hub", &[], streams.len() as f64);
+        for stream in streams {
+            let labels = [("stream", stream.name.as_str())];
+            let counter = |out: &mut Exposition, name, help, value: u64| {
+                out.counter(name, help, &labels, value as f64);
+            };
+            counter(out, "millstream_stream_bytes_total", "Coded bytes written", stream.bytes);
+            counter(out, "millstream_stream_frames_total", "Pictures written", stream.frames);
+            counter(
+                out,
+                "millstream_stream_lagged_packets_total",
+                "Packets that slow readers lost",
+                stream.lagged,
+            );
+            out.gauge("millstream_stream_readers", "Readers now", &labels, stream.readers as f64);
+        }
+    }
+
+    fn role_metrics(&self, out: &mut Exposition) {
+        if let Some(gateway) = &self.gateway {
+            for (name, status) in gateway.list() {
+                let labels = [("stream", name.as_str())];
+                out.counter(
+                    "millstream_gateway_pictures_total",
+                    "Processed pictures that came back and were written",
+                    &labels,
+                    status.pictures as f64,
+                );
+                out.counter(
+                    "millstream_gateway_pictures_refused_total",
+                    "Processed pictures that were late, repeated or never sent",
+                    &labels,
+                    status.refused as f64,
+                );
+                out.counter(
+                    "millstream_gateway_swaps_total",
+                    "Times that another orchestrator took over",
+                    &labels,
+                    status.swaps as f64,
+                );
+                if let Some(delay) = status.delay_ms {
+                    out.gauge(
+                        "millstream_gateway_delay_seconds",
+                        "Smoothed delay from source to processed picture",
+                        &labels,
+                        delay / 1000.0,
+                    );
+                }
+            }
+        }
+        if let Some(orchestrator) = &self.orchestrator {
+            let (free, in_use) = orchestrator.capacity();
+            out.gauge("millstream_sessions", "Live jobs now", &[], in_use as f64);
+            out.gauge("millstream_sessions_free", "Live jobs that could begin", &[], free as f64);
+            let totals = orchestrator.totals();
+            out.counter(
+                "millstream_frames_processed_total",
+                "Frames processed by the graph and sent back",
+                &[],
+                totals.processed as f64,
+            );
+            for (reason, value) in
+                [("newer", totals.dropped), ("behind", totals.skipped), ("failed", totals.failed)]
+            {
+                out.counter(
+                    "millstream_frames_dropped_total",
+                    "Frames not processed: a newer one came, the decoder was behind, or they failed",
+                    &[("reason", reason)],
+                    value as f64,
+                );
+            }
+        }
+    }
+
+    fn edge_metrics(&self, out: &mut Exposition) {
+        if let Some((_, counters)) = &self.rtmp {
+            let rtmp = counters.snapshot();
+            for (name, help, value) in [
+                ("millstream_rtmp_connections_total", "RTMP connections accepted", rtmp.connections),
+                ("millstream_rtmp_refused_total", "RTMP clients turned away", rtmp.refused),
+                ("millstream_rtmp_failed_total", "RTMP connections ended by an error", rtmp.failed),
+                ("millstream_rtmp_received_bytes_total", "Bytes from RTMP clients", rtmp.bytes_in),
+                ("millstream_rtmp_sent_bytes_total", "Bytes to RTMP clients", rtmp.bytes_out),
+            ] {
+                out.counter(name, help, &[], value as f64);
+            }
+        }
+        let Some(server) = &self.webrtc else { return };
+        let counters = server.counters();
+        let read = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
+        let sessions = "WebRTC sessions now";
+        let role = |role| [("role", role)];
+        out.gauge("millstream_webrtc_sessions", sessions, &role("publisher"), read(&counters.publishers));
+        out.gauge("millstream_webrtc_sessions", sessions, &role("viewer"), read(&counters.viewers));
+        for (name, help, value) in [
+            ("millstream_webrtc_sent_packets_total", "RTP packets sent", &counters.packets_sent),
+            ("millstream_webrtc_sent_bytes_total", "RTP bytes sent", &counters.bytes_sent),
+            ("millstream_webrtc_received_packets_total", "RTP packets received", &counters.packets_received),
+            ("millstream_webrtc_lost_packets_total", "RTP packets of publishers that never came", &counters.packets_lost),
+            ("millstream_webrtc_nacks_total", "Packets that viewers asked for again", &counters.nacks_received),
+            ("millstream_webrtc_resent_packets_total", "RTP packets sent again", &counters.packets_resent),
+            ("millstream_webrtc_key_frames_wanted_total", "Key frames that viewers asked for", &counters.plis_received),
+            ("millstream_webrtc_dropped_packets_total", "RTP packets that the system did not take", &counters.packets_dropped),
+            ("millstream_webrtc_skipped_frames_total", "Frames that slow viewers lost", &counters.frames_skipped),
+        ] {
+            out.counter(name, help, &[], read(value));
+        }
+        let egress = counters.write_to_sent.snapshot();
+        let bounds: Vec<f64> = egress.buckets.iter().map(|(bound, _)| *bound).collect();
+        let mut buckets: Vec<u64> = egress.buckets.iter().map(|(_, count)| *count).collect();
+        buckets.push(egress.count - buckets.iter().sum::<u64>().min(egress.count));
+        out.histogram(
+            "millstream_webrtc_egress_seconds",
+            "From the writing of a frame to its last packet to the last viewer",
+            &[],
+            &bounds,
+            &buckets,
+            egress.sum_seconds,
+        );
+    }
+}
+
+/// Everything at one moment.
+#[derive(Serialize)]
+pub struct Snapshot {
+    node: NodeStatus,
+    streams: Vec<StreamView>,
+    jobs: Vec<orchestrator::Status>,
+    /// Free and taken places.
+    capacity: Option<(usize, usize)>,
+    hops: Vec<HopStatus>,
+}
+
+#[derive(Serialize)]
+struct NodeStatus {
+    version: &'static str,
+    commit: &'static str,
+    started_ms: u64,
+    uptime_seconds: u64,
+    gateway: bool,
+    orchestrator: Option<String>,
+}
+
+/// One stream.
+#[derive(Serialize)]
+pub struct StreamView {
+    name: String,
+    processed: bool,
+    protocol: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    remote: String,
+    video: Option<VideoView>,
+    audio: Option<AudioView>,
+    since_ms: u64,
+    bytes: u64,
+    frames: u64,
+    audio_frames: u64,
+    readers: usize,
+    lagged: u64,
+    key_interval_ms: Option<i64>,
+    reordered: bool,
+    webrtc: WebRtcView,
+    processing: Option<gateway::Status>,
+}
+
+#[derive(Serialize)]
+struct VideoView {
+    codec: &'static str,
+    width: u32,
+    height: u32,
+}
+
+#[derive(Serialize)]
+struct AudioView {
+    codec: &'static str,
+    sample_rate: u32,
+    channels: u8,
+}
+
+/// What viewers over WebRTC get instead of the stream itself, and why.
+#[derive(Serialize)]
+struct WebRtcView {
+    picture_reencoded: Option<String>,
+    sound_reencoded: Option<String>,
+    /// Whether it is being made now.
+    running: bool,
+}
+
+impl WebRtcView {
+    fn of(needs: &Needs, running: bool) -> Self {
+        Self {
+            picture_reencoded: needs.picture.clone(),
+            sound_reencoded: needs.sound.clone(),
+            running,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct HopStatus {
+    hop: &'static str,
+    count: u64,
+    p50_ms: Option<f64>,
+    p95_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    buckets: Vec<u64>,
+    bounds_ms: Vec<f64>,
+}
+
+impl HopStatus {
+    fn of(hops: &Hops, hop: Hop) -> Self {
+        let snapshot = hops.snapshot(hop);
+        let ms = |share| snapshot.quantile(share).map(|seconds| seconds * 1000.0);
+        Self {
+            hop: hop.name(),
+            count: snapshot.count(),
+            p50_ms: ms(0.5),
+            p95_ms: ms(0.95),
+            p99_ms: ms(0.99),
+            buckets: snapshot.buckets.to_vec(),
+            bounds_ms: BOUNDS.iter().map(|seconds| seconds * 1000.0).collect(),
+        }
+    }
+}
+
+/// What viewers and publishers may know: the streams, without addresses and money.
+pub fn edge_routes(parts: Parts) -> Router {
+    Router::new().route("/assets/streams.json", get(edge_streams)).with_state(parts)
+}
+
+async fn edge_streams(State(parts): State<Parts>) -> Json<Vec<StreamView>> {
+    let mut streams: Vec<_> =
+        parts.hub.list().into_iter().map(|status| parts.stream(status)).collect();
+    for stream in &mut streams {
+        stream.remote.clear();
+        if let Some(processing) = &mut stream.processing {
+            processing.candidates.clear();
+            processing.orchestrator = None;
+        }
+    }
+    Json(streams)
+}
