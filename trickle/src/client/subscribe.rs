@@ -148,7 +148,21 @@ impl Road {
     }
 
     async fn find(&self, start: Start) -> Found {
-        let place = http::start_text(start);
+        // `-1` asked again after a while would mean a later segment, so it is resolved first.
+        let resolved = match start {
+            Start::Next => match self.client.head(&self.channel).await {
+                Ok(head) => Start::At(head),
+                Err(Error::Closed { .. }) => return Found::Ended,
+                Err(Error::NotFound { .. }) => return Found::Missing,
+                // A server that does not know `next`.
+                Err(Error::Protocol { .. } | Error::Refused { status: 400..=499, .. }) => {
+                    Start::Next
+                }
+                Err(failure) => return Found::Failed(failure),
+            },
+            start => start,
+        };
+        let place = http::start_text(resolved);
         loop {
             let request = self.client.request(Method::GET, &self.channel, &place);
             match timeout(self.options.renew_after, request.send()).await {

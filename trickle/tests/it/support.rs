@@ -10,7 +10,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use trickle::{Config, Server};
 
 pub(crate) const BASE: &str = "/ai/trickle";
@@ -26,7 +26,7 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     /// DER of the certificate, with TLS.
     pub(crate) certificate: Option<Vec<u8>>,
-    accepting: AbortHandle,
+    accepting: JoinHandle<()>,
 }
 
 impl Node {
@@ -78,8 +78,13 @@ impl Node {
                 while connections.try_join_next().is_some() {}
             }
         });
-        let accepting = accepting.abort_handle();
         Self { server, address, certificate: None, accepting }
+    }
+
+    /// Cuts all connections and frees the port.
+    pub(crate) async fn kill(mut self) {
+        self.accepting.abort();
+        (&mut self.accepting).await.unwrap_err();
     }
 
     pub(crate) fn url(&self, name: &str) -> String {
