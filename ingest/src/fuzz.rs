@@ -12,6 +12,7 @@ pub struct Target {
 
 use crate::rtmp::fuzz as rtmp;
 use crate::rtp::fuzz as rtp;
+use crate::webrtc::fuzz as webrtc;
 
 /// All of this crate.
 pub const TARGETS: &[Target] = &[
@@ -22,6 +23,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rtp-header", run: rtp::header, seeds: rtp::HEADER_SEEDS },
     Target { name: "rtp-depacketise", run: rtp::depacketise, seeds: rtp::DEPACKETISE_SEEDS },
     Target { name: "rtcp", run: rtp::rtcp, seeds: rtp::RTCP_SEEDS },
+    Target { name: "webrtc-offer", run: webrtc::offer, seeds: webrtc::OFFER_SEEDS },
+    Target { name: "webrtc-fragment", run: webrtc::fragment, seeds: webrtc::FRAGMENT_SEEDS },
+    Target { name: "webrtc-datagram", run: webrtc::datagram, seeds: webrtc::DATAGRAM_SEEDS },
+    Target { name: "webrtc-path", run: webrtc::path, seeds: webrtc::PATH_SEEDS },
 ];
 
 #[cfg(test)]

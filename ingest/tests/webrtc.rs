@@ -13,5 +13,7 @@ mod peer;
 mod publisher;
 #[path = "webrtc/security.rs"]
 mod security;
+#[path = "webrtc/server.rs"]
+mod server;
 #[path = "webrtc/viewer.rs"]
 mod viewer;

@@ -23,15 +23,15 @@ pub(crate) const CNAME: &str = "millstream";
 #[non_exhaustive]
 pub(crate) enum Refused {
     #[error("the offer has neither H.264 (packetization-mode=1) nor Opus to {0}")]
-    NoMedia(&'static str),
+    Media(&'static str),
     #[error("the offer does not bundle its media on one transport (a=group:BUNDLE)")]
-    NoBundle,
+    Bundle,
     #[error("the offer does not multiplex RTP and RTCP (a=rtcp-mux)")]
-    NoMux,
+    Mux,
     #[error("the offer has no a=ice-ufrag and a=ice-pwd")]
-    NoIce,
+    Ice,
     #[error("the offer has no a=fingerprint with SHA-256 or better")]
-    NoFingerprint,
+    Fingerprint,
 }
 
 /// One medium that both sides agreed on.
@@ -102,21 +102,21 @@ pub(crate) fn answer(
         .filter_map(|(section, medium)| medium.as_ref().map(|_| section))
         .collect();
     let Some(first) = accepted.first() else {
-        return Err(Refused::NoMedia(if role == Role::Viewer { "receive" } else { "send" }));
+        return Err(Refused::Media(if role == Role::Viewer { "receive" } else { "send" }));
     };
     let bundled =
         |section: &&Section| section.mid.as_ref().is_some_and(|mid| offer.bundle.contains(mid));
     if accepted.len() > 1 && !accepted.iter().all(bundled) {
-        return Err(Refused::NoBundle);
+        return Err(Refused::Bundle);
     }
     if !accepted.iter().all(|section| section.rtcp_mux || section.bundle_only) {
-        return Err(Refused::NoMux);
+        return Err(Refused::Mux);
     }
     let transport = transport(offer, first);
     let (Some(ufrag), Some(_)) = (transport.ufrag, transport.password) else {
-        return Err(Refused::NoIce);
+        return Err(Refused::Ice);
     };
-    let fingerprint = transport.fingerprints.into_iter().next().ok_or(Refused::NoFingerprint)?;
+    let fingerprint = transport.fingerprints.into_iter().next().ok_or(Refused::Fingerprint)?;
     let dtls_client = transport.setup == Some(Setup::Passive);
     let medium = |kind| {
         let both = offer.sections.iter().zip(&chosen);
@@ -161,9 +161,10 @@ fn choose(section: &Section, role: Role, local: &Local<'_>) -> Option<Medium> {
     }
     let payload = match section.kind {
         Kind::Video => best_h264(&section.payloads, role, local.profile)?,
-        Kind::Audio => section.payloads.iter().find(|payload| {
-            payload.name.eq_ignore_ascii_case("opus") && payload.clock == 48_000
-        })?,
+        Kind::Audio => section
+            .payloads
+            .iter()
+            .find(|payload| payload.name.eq_ignore_ascii_case("opus") && payload.clock == 48_000)?,
         Kind::Other => return None,
     };
     let rtx = section.payloads.iter().find(|candidate| {
@@ -173,7 +174,8 @@ fn choose(section: &Section, role: Role, local: &Local<'_>) -> Option<Medium> {
     let nack = payload.has_feedback("nack");
     // Numbers from 15 on need the two-byte form, which not every peer reads (RFC 8285 4.3).
     let extension = |uri| {
-        let found = section.extensions.iter().find(|(id, have)| have == uri && (1..15).contains(id));
+        let found =
+            section.extensions.iter().find(|(id, have)| have == uri && (1..15).contains(id));
         found.map(|(id, _)| *id)
     };
     let mut announced = section.ssrcs.clone();
@@ -339,10 +341,8 @@ fn sources(text: &mut String, kind: Kind, medium: &Medium) {
     }
     let repair = medium.rtx.map(|_| medium.rtx_ssrc);
     for ssrc in [Some(medium.ssrc), repair].into_iter().flatten() {
-        let _ = write!(
-            text,
-            "a=ssrc:{ssrc} cname:{CNAME}\r\na=ssrc:{ssrc} msid:{CNAME} {track}\r\n"
-        );
+        let _ =
+            write!(text, "a=ssrc:{ssrc} cname:{CNAME}\r\na=ssrc:{ssrc} msid:{CNAME} {track}\r\n");
     }
 }
 
@@ -368,7 +368,6 @@ pub(crate) fn restart_fragment(
     text.push_str(&ice::candidate_lines(candidates));
     text
 }
-
 
 #[cfg(test)]
 #[path = "answer_tests.rs"]

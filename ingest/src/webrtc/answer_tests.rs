@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 /// A viewer's offer as Chromium writes it, shortened.
 const VIEWER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1 2\r\n\
@@ -76,13 +77,13 @@ fn what_an_offer_lacks_is_said() {
     let check = |from: &str, to: &str, role, wanted| {
         assert_eq!(answered(&VIEWER.replace(from, to), role, None).unwrap_err(), wanted);
     };
-    check("", "", Role::Publisher, Refused::NoMedia("send"));
-    check("H264", "H265", Role::Publisher, Refused::NoMedia("send"));
-    check("a=rtcp-mux", "a=x", Role::Viewer, Refused::NoMux);
-    check("BUNDLE 0 1 2", "BUNDLE 0", Role::Viewer, Refused::NoBundle);
-    check("a=ice-pwd", "a=x", Role::Viewer, Refused::NoIce);
-    check("a=fingerprint", "a=x", Role::Viewer, Refused::NoFingerprint);
-    check("sha-256", "sha-1", Role::Viewer, Refused::NoFingerprint);
+    check("", "", Role::Publisher, Refused::Media("send"));
+    check("H264", "H265", Role::Publisher, Refused::Media("send"));
+    check("a=rtcp-mux", "a=x", Role::Viewer, Refused::Mux);
+    check("BUNDLE 0 1 2", "BUNDLE 0", Role::Viewer, Refused::Bundle);
+    check("a=ice-pwd", "a=x", Role::Viewer, Refused::Ice);
+    check("a=fingerprint", "a=x", Role::Viewer, Refused::Fingerprint);
+    check("sha-256", "sha-1", Role::Viewer, Refused::Fingerprint);
 }
 
 #[test]
@@ -90,16 +91,52 @@ fn single_unit_mode_is_for_publishers_only() {
     let text = VIEWER.replace("packetization-mode=1", "packetization-mode=0");
     let (agreed, _) = answered(&text, Role::Viewer, None).unwrap();
     assert_eq!(agreed.video, None);
-    let (agreed, _) = answered(&text.replace("recvonly", "sendonly"), Role::Publisher, None).unwrap();
+    let (agreed, _) =
+        answered(&text.replace("recvonly", "sendonly"), Role::Publisher, None).unwrap();
     assert!(agreed.video.is_some());
 }
 
 #[test]
 fn a_restart_names_new_credentials_in_a_fragment() {
-    let credentials = Credentials { ufrag: "new".into(), password: "fresh".into() };
+    let credentials = Credentials { ufrag: "fresh".into(), password: "0".repeat(32) };
     let mids = [("video".to_owned(), Some("0".to_owned())), ("audio".to_owned(), None)];
     let text = restart_fragment(&mids, &credentials, &[SocketAddr::from(([192, 0, 2, 1], 8189))]);
     let back = Offer::parse_fragment(text.as_bytes()).unwrap();
-    assert_eq!(back.session.ufrag.as_deref(), Some("new"));
+    assert_eq!(back.session.ufrag.as_deref(), Some("fresh"));
     assert_eq!(back.sections.len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn no_change_of_an_offer_makes_a_bad_answer(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 0..20),
+    ) {
+        let mut bytes = VIEWER.replace("PRINT", &["AB"; 32].join(":")).into_bytes();
+        for (place, byte, kind) in changes {
+            let place = place.index(bytes.len());
+            match kind {
+                0 => bytes[place] = byte,
+                1 => bytes.insert(place, byte),
+                2 => { bytes.remove(place); }
+                _ => bytes.truncate(place.max(bytes.len() - bytes.len().min(40))),
+            }
+        }
+        super::super::fuzz::offer(&bytes);
+        super::super::fuzz::fragment(&bytes);
+    }
+
+    #[test]
+    fn no_datagram_is_taken_for_a_check_of_ours(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+        stun in any::<bool>(),
+    ) {
+        if stun && bytes.len() >= 20 {
+            bytes[..2].copy_from_slice(&[0, 1]);
+            let length = (bytes.len() - 20) as u16;
+            bytes[2..4].copy_from_slice(&length.to_be_bytes());
+            bytes[4..8].copy_from_slice(&0x2112_a442_u32.to_be_bytes());
+        }
+        super::super::fuzz::datagram(&bytes);
+        super::super::fuzz::path(&bytes);
+    }
 }

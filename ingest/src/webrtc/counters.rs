@@ -98,7 +98,11 @@ impl Histogram {
     pub fn snapshot(&self) -> HistogramSnapshot {
         let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect();
         HistogramSnapshot {
-            buckets: BOUNDS_US.iter().map(|&us| us as f64 / 1e6).zip(counts.iter().copied()).collect(),
+            buckets: BOUNDS_US
+                .iter()
+                .map(|&us| us as f64 / 1e6)
+                .zip(counts.iter().copied())
+                .collect(),
             count: counts.iter().sum(),
             sum_seconds: self.sum_us.load(Ordering::Relaxed) as f64 / 1e6,
         }

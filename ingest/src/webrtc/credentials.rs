@@ -76,7 +76,11 @@ mod tests {
                 headers.insert(AUTHORIZATION, header.parse().unwrap());
             }
             let found = Credentials::of(&headers, query);
-            assert_eq!([&found.user[..], &found.password, &found.token], wanted, "{header} {query}");
+            assert_eq!(
+                [&found.user[..], &found.password, &found.token],
+                wanted,
+                "{header} {query}"
+            );
         };
         check("Bearer abc.def", "", ["", "", "abc.def"]);
         check("bearer me:secret", "", ["me", "secret", ""]);

@@ -178,7 +178,8 @@ impl Dtls {
             Ok(events) => events,
             Err(error) => {
                 self.refusals += 1;
-                let fatal = matches!(error, Error::ErrFingerprintMismatch | Error::ErrNoCertificates);
+                let fatal =
+                    matches!(error, Error::ErrFingerprintMismatch | Error::ErrNoCertificates);
                 let ends = !self.done && (fatal || self.refusals > REFUSALS_MAX);
                 return if ends { Err(error) } else { Ok(Progress::Going) };
             }
@@ -306,8 +307,11 @@ mod tests {
 
     #[test]
     fn a_certificate_with_another_fingerprint_gets_no_keys() {
-        let (a, b, other) =
-            (Identity::generate().unwrap(), Identity::generate().unwrap(), Identity::generate().unwrap());
+        let (a, b, other) = (
+            Identity::generate().unwrap(),
+            Identity::generate().unwrap(),
+            Identity::generate().unwrap(),
+        );
         for (expected_of_a, expected_of_b) in [(&other, &b), (&a, &other)] {
             let mut client = a.association(true, print(expected_of_b)).unwrap();
             let mut server = b.association(false, print(expected_of_a)).unwrap();

@@ -11,10 +11,9 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, OriginalUri, Request, State};
 use axum::response::Response;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
-    CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION, ORIGIN, RETRY_AFTER, USER_AGENT,
-    VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE,
+    ETAG, IF_MATCH, LINK, LOCATION, ORIGIN, RETRY_AFTER, USER_AGENT, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::oneshot;
@@ -22,9 +21,9 @@ use tokio::sync::oneshot;
 use super::answer::{self, Local};
 use super::credentials::Credentials;
 use super::ice;
+use super::order::{Command, Open, OpenError, OpenMedia, Patch, PatchAnswer, PatchError};
 use super::sdp::{Offer, SDP_BYTES_MAX};
 use super::views::ViewError;
-use super::worker::{Command, Open, OpenError, OpenMedia, Patch, PatchAnswer, PatchError};
 use super::{Role, Server};
 use crate::auth::{self, Action};
 use crate::hub::{self, PublishError, Publisher};
@@ -99,10 +98,14 @@ async fn serve(
         (&Method::PATCH, Some(secret)) => patch(server, route.role, secret, request).await,
         (&Method::DELETE, Some(secret)) => delete(server, route.role, secret).await,
         (_, session) => {
-            let allowed = if session.is_some() { "OPTIONS, PATCH, DELETE" } else { "OPTIONS, POST" };
+            let allowed =
+                if session.is_some() { "OPTIONS, PATCH, DELETE" } else { "OPTIONS, POST" };
             let method = request.method();
-            Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not served here"))
-                .with(ALLOW, allowed))
+            Err(Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!("{method} is not served here"),
+            )
+            .with(ALLOW, allowed))
         }
     }
 }
@@ -280,8 +283,7 @@ async fn patch(
     match answer {
         PatchAnswer::Trickled => *response.status_mut() = StatusCode::NO_CONTENT,
         PatchAnswer::Restarted { credentials, etag, mids } => {
-            let text =
-                answer::restart_fragment(&mids, &credentials, &server.shared.candidates);
+            let text = answer::restart_fragment(&mids, &credentials, &server.shared.candidates);
             *response.body_mut() = Body::from(text);
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAGMENT));

@@ -18,11 +18,15 @@ mod answer;
 mod counters;
 mod credentials;
 mod dtls;
+mod end;
 #[doc(hidden)]
 pub mod fuzz;
 mod http;
 mod ice;
+mod lifecycle;
+mod line;
 mod mux;
+mod order;
 mod publisher;
 mod sdp;
 mod session;
@@ -80,8 +84,6 @@ pub struct Config {
     pub publisher_timeout: Duration,
     /// How long viewers are kept when their stream's publisher goes, in case it comes back.
     pub rejoin_timeout: Duration,
-    /// How long a WHEP request waits for its stream to appear.
-    pub view_wait: Duration,
     /// How often a publisher is asked for a key frame while something needs cuts; `None` is never
     /// unless somebody asks.
     pub key_interval: Option<Duration>,
@@ -106,7 +108,6 @@ impl Default for Config {
             consent_timeout: Duration::from_secs(30),
             publisher_timeout: Duration::from_secs(10),
             rejoin_timeout: Duration::from_secs(10),
-            view_wait: Duration::from_secs(2),
             key_interval: Some(Duration::from_secs(2)),
             take_over: false,
         }
@@ -125,7 +126,7 @@ struct Shared {
     hub: Hub,
     access: SharedAccess,
     views: Arc<dyn Views>,
-    commands: mpsc::Sender<worker::Command>,
+    commands: mpsc::Sender<order::Command>,
     identity: Arc<dtls::Identity>,
     candidates: Vec<SocketAddr>,
     local: SocketAddr,
@@ -189,6 +190,11 @@ impl Server {
         http::router(self.clone())
     }
 
+    /// Whether a path belongs to [`Self::router`], for routers that have pages of streams besides.
+    pub fn serves(path: &str) -> bool {
+        http::Route::parse(path).is_some()
+    }
+
     /// Figures for metrics, live.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.shared.counters)
@@ -197,7 +203,7 @@ impl Server {
     /// All sessions at this moment.
     pub async fn sessions(&self) -> Vec<SessionStatus> {
         let (reply, answer) = oneshot::channel();
-        if self.shared.commands.send(worker::Command::List(reply)).await.is_err() {
+        if self.shared.commands.send(order::Command::List(reply)).await.is_err() {
             return Vec::new();
         }
         answer.await.unwrap_or_default()
@@ -206,14 +212,14 @@ impl Server {
     /// Ends a session by the id that [`Self::sessions`] shows; false when there is none.
     pub async fn kick(&self, id: &str) -> bool {
         let (reply, answer) = oneshot::channel();
-        let kick = worker::Command::Kick { id: id.to_owned(), reply };
+        let kick = order::Command::Kick { id: id.to_owned(), reply };
         self.shared.commands.send(kick).await.is_ok() && answer.await.unwrap_or(false)
     }
 
     /// Waits for `shutdown`, then tells all peers goodbye and stops the thread.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         shutdown.await;
-        let _ = self.shared.commands.send(worker::Command::Stop).await;
+        let _ = self.shared.commands.send(order::Command::Stop).await;
         let thread = self.shared.thread.lock().take();
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;

@@ -78,9 +78,9 @@ impl Mux {
     /// Whether a session may be noted at an address: it is there already, nobody else is, or who
     /// was there has been silent.
     pub(crate) fn may_hold(&self, now: Instant, address: &SocketAddr, key: Key) -> bool {
-        self.addresses.get(address).is_none_or(|held| {
-            held.key == key || now.saturating_duration_since(held.heard) > HOLD
-        })
+        self.addresses
+            .get(address)
+            .is_none_or(|held| held.key == key || now.saturating_duration_since(held.heard) > HOLD)
     }
 
     /// Notes that a session was heard at an address with something authentic.

@@ -10,21 +10,20 @@ use bytes::{Bytes, BytesMut};
 use pipeline::packet::AudioTrack;
 use pipeline::{Codec, Packet, TrackKind, Tracks, h264};
 
-use super::answer::{Agreed, Medium};
+use super::answer::Agreed;
 use super::counters::{Counters, add};
+use super::line::{Kept, Line};
 use super::session::Io;
 use super::viewer::Figures;
 use crate::hub::Writer;
-use crate::rtp::clock::Ntp;
 use crate::rtp::bwe_receive::{ReceiveLimits, ReceiveRate};
+use crate::rtp::clock::Ntp;
 use crate::rtp::h264::Depacketiser;
 use crate::rtp::key_wish::KeyWish;
 use crate::rtp::opus;
 use crate::rtp::packet::{RtpPacket, RtpTime, Seq};
-use crate::rtp::reception::Reception;
-use crate::rtp::reorder::{Inserted, Output, Reorder};
+use crate::rtp::reorder::Output;
 use crate::rtp::rtcp::{Compound, Message, ReportBlock};
-use crate::rtp::rtx;
 use crate::rtp::source_clock::SourceClock;
 use crate::rtp::twcc::Arrivals;
 
@@ -57,24 +56,6 @@ impl Drop for Publisher {
     fn drop(&mut self) {
         self.wishes.abort();
     }
-}
-
-/// What is kept of a packet until its turn.
-struct Kept {
-    marker: bool,
-    time: RtpTime,
-    payload: Bytes,
-    arrived: Instant,
-}
-
-struct Line {
-    medium: Medium,
-    /// What the peer sends with, once a packet came.
-    ssrc: Option<u32>,
-    ended: bool,
-    reception: Option<Reception>,
-    reorder: Reorder<Kept>,
-    rate: u32,
 }
 
 struct Video {
@@ -327,7 +308,8 @@ impl Publisher {
             let mut blocks: Vec<ReportBlock> = Vec::new();
             for line in lines.into_iter().flatten() {
                 sender.get_or_insert(line.medium.ssrc);
-                blocks.extend(line.reception.as_mut().and_then(|reception| reception.block(io.now)));
+                blocks
+                    .extend(line.reception.as_mut().and_then(|reception| reception.block(io.now)));
             }
             if let Some(sender) = sender.filter(|_| !blocks.is_empty()) {
                 compound.receiver_report(sender, &blocks);
@@ -395,57 +377,5 @@ impl Publisher {
     pub(crate) fn count(counters: &Counters, bytes: usize) {
         add(&counters.packets_received, 1);
         add(&counters.bytes_received, bytes as u64);
-    }
-}
-
-impl Line {
-    fn new(medium: &Medium, rate: u32) -> Self {
-        Self {
-            medium: medium.clone(),
-            ssrc: None,
-            ended: false,
-            reception: None,
-            reorder: Reorder::new(medium.nack),
-            rate,
-        }
-    }
-
-    /// Puts a packet in its place; false when it is not of this medium.
-    fn take(&mut self, now: Instant, head: &RtpPacket<'_>, packet: &Bytes) -> bool {
-        let kept = |payload: &[u8]| Kept {
-            marker: head.marker,
-            time: head.time,
-            payload: packet.slice_ref(payload),
-            arrived: now,
-        };
-        if head.payload_type == self.medium.payload_type {
-            if self.ssrc != Some(head.ssrc) {
-                // A new source begins a new sequence, as after a page was reloaded in mid-session.
-                if self.ssrc.is_some() {
-                    self.reorder = Reorder::new(self.medium.nack);
-                }
-                self.ssrc = Some(head.ssrc);
-                self.ended = false;
-                self.reception = Some(Reception::new(head.ssrc, self.rate));
-            }
-            if let Some(reception) = &mut self.reception {
-                reception.on_packet(now, head.seq, head.time);
-            }
-            if head.payload.is_empty() {
-                // A probe made of padding takes a sequence number and is no hole.
-                return self.reorder.insert(now, head.seq, kept(&[])) != Inserted::Jump;
-            }
-            self.reorder.insert(now, head.seq, kept(head.payload));
-            return true;
-        }
-        if self.medium.rtx == Some(head.payload_type) {
-            if let Some((seq, payload)) = rtx::unwrap(head.payload)
-                && self.ssrc.is_some()
-            {
-                self.reorder.insert(now, seq, kept(payload));
-            }
-            return true;
-        }
-        false
     }
 }

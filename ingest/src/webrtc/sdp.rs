@@ -283,7 +283,8 @@ impl Section {
                     let bad = SdpError::Line { line, what: "a=rtpmap has no clock rate" };
                     payload.clock =
                         parts.next().and_then(|clock| clock.trim().parse().ok()).ok_or(bad)?;
-                    payload.channels = parts.next().and_then(|n| n.trim().parse().ok()).unwrap_or(1);
+                    payload.channels =
+                        parts.next().and_then(|n| n.trim().parse().ok()).unwrap_or(1);
                 }
             }
             "fmtp" => {

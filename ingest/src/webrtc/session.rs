@@ -5,21 +5,21 @@
 //! answers and DTLS; nothing that is not authentic changes its state.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use super::answer::Agreed;
 use super::counters::{Counters, add};
 use super::dtls::{Dtls, Progress};
+use super::end::{End, Patience};
 use super::ice::{Ice, Noted, Path};
 use super::mux::Content;
+use super::order::Open;
 use super::publisher::Publisher;
 use super::srtp::Srtp;
-use super::status::{SessionState, SessionStatus};
 use super::stream::Stream;
 use super::timers::Queued;
-use super::viewer::{Figures, Viewer};
-use super::worker::Open;
-use super::{Role, canonical, socket};
+use super::viewer::Viewer;
+use super::{Role, socket};
 use crate::rtp::frame::FramePackets;
 use crate::rtp::rtcp::{self, Compound, Message};
 use rtc_srtp::crypto::RTCCryptoProvider;
@@ -47,44 +47,6 @@ impl Io<'_> {
     }
 }
 
-/// Time limits of a session.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    pub(crate) handshake: Duration,
-    pub(crate) consent: Duration,
-    /// For publishers that say nothing at all.
-    pub(crate) silence: Duration,
-}
-
-/// Why a session ends.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum End {
-    #[error("the peer closed it")]
-    Closed,
-    #[error("the client deleted it")]
-    Deleted,
-    #[error("it was kicked")]
-    Kicked,
-    #[error("no check of the peer came in time")]
-    NoCheck,
-    #[error("the DTLS handshake took too long")]
-    HandshakeTimeout,
-    #[error("DTLS: {0}")]
-    Dtls(String),
-    #[error("the peer's consent ran out")]
-    Consent,
-    #[error("the publisher was silent")]
-    Silent,
-    #[error("another publisher took over, or this one was told to leave")]
-    Replaced,
-    #[error("the stream has no publisher any more")]
-    StreamGone,
-    #[error("the server stops")]
-    Stopping,
-    #[error("an internal error")]
-    Panicked,
-}
-
 /// What a session does once it is connected.
 pub(crate) enum Media {
     Viewer(Box<Viewer>),
@@ -104,6 +66,8 @@ pub(crate) struct Session {
     /// When something authentic came last, of whatever kind.
     heard: Instant,
     pub(crate) queued: Queued,
+    /// The worker no longer counts it among the handshakes.
+    pub(crate) settled: bool,
 }
 
 /// What was known when it was opened.
@@ -161,6 +125,7 @@ impl Session {
             begun: now,
             heard: now,
             queued: Queued::default(),
+            settled: false,
         }
     }
 
@@ -421,44 +386,5 @@ impl Session {
             io.out.send(path, &sealed, sealed.len());
         }
         io.rtcp.clear();
-    }
-
-    /// What the API shows.
-    pub(crate) fn status(&self, candidate: std::net::SocketAddr) -> SessionStatus {
-        let path = self.ice.selected();
-        let (figures, sends): (Figures, bool) = match &self.media {
-            Media::Viewer(viewer) => (viewer.figures, true),
-            Media::Publisher(publisher) => {
-                (Figures { resent: publisher.recovered(), ..publisher.figures }, false)
-            }
-        };
-        let when = |yes, value| if yes { value } else { 0 };
-        SessionStatus {
-            id: self.open.id.clone(),
-            role: self.open.role,
-            stream: self.open.stream.clone(),
-            state: match (self.is_connected(), path) {
-                (true, _) => SessionState::Connected,
-                (false, Some(_)) => SessionState::Handshake,
-                (false, None) => SessionState::Waiting,
-            },
-            since: self.open.since,
-            requested_from: self.open.requested_from,
-            remote: path.map(|path| canonical(path.remote)),
-            local: path.map(|path| {
-                let ip = path.local.map_or(candidate.ip(), |ip| ip.to_canonical());
-                std::net::SocketAddr::new(ip, candidate.port())
-            }),
-            user_agent: self.open.user_agent.clone(),
-            bytes_sent: when(sends, figures.bytes),
-            packets_sent: when(sends, figures.packets),
-            bytes_received: when(!sends, figures.bytes),
-            packets_received: when(!sends, figures.packets),
-            packets_lost: figures.lost,
-            nacks: figures.nacks,
-            packets_resent: figures.resent,
-            plis: figures.plis,
-            round_trip: figures.round_trip,
-        }
     }
 }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use super::Role;
+use super::session::{Media, Session};
+use super::viewer::Figures;
+use super::{Role, canonical};
 use crate::name::StreamName;
 
 /// How far a session is.
@@ -56,4 +58,45 @@ pub struct SessionStatus {
     pub plis: u64,
     /// The time of a round trip by sender and receiver reports, once known.
     pub round_trip: Option<Duration>,
+}
+
+impl Session {
+    /// What the API shows.
+    pub(crate) fn status(&self, candidate: SocketAddr) -> SessionStatus {
+        let path = self.ice.selected();
+        let (figures, sends): (Figures, bool) = match &self.media {
+            Media::Viewer(viewer) => (viewer.figures, true),
+            Media::Publisher(publisher) => {
+                (Figures { resent: publisher.recovered(), ..publisher.figures }, false)
+            }
+        };
+        let when = |yes, value| if yes { value } else { 0 };
+        SessionStatus {
+            id: self.open.id.clone(),
+            role: self.open.role,
+            stream: self.open.stream.clone(),
+            state: match (self.is_connected(), path) {
+                (true, _) => SessionState::Connected,
+                (false, Some(_)) => SessionState::Handshake,
+                (false, None) => SessionState::Waiting,
+            },
+            since: self.open.since,
+            requested_from: self.open.requested_from,
+            remote: path.map(|path| canonical(path.remote)),
+            local: path.map(|path| {
+                let ip = path.local.map_or(candidate.ip(), |ip| ip.to_canonical());
+                SocketAddr::new(ip, candidate.port())
+            }),
+            user_agent: self.open.user_agent.clone(),
+            bytes_sent: when(sends, figures.bytes),
+            packets_sent: when(sends, figures.packets),
+            bytes_received: when(!sends, figures.bytes),
+            packets_received: when(!sends, figures.packets),
+            packets_lost: figures.lost,
+            nacks: figures.nacks,
+            packets_resent: figures.resent,
+            plis: figures.plis,
+            round_trip: figures.round_trip,
+        }
+    }
 }

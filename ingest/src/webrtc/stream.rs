@@ -140,7 +140,8 @@ pub(crate) async fn feed(
             Item::End => match again(&name, views.as_ref(), rejoin).await {
                 Some(next) => reader = next,
                 None => {
-                    let _ = events.send(Event::Feed { stream, item: Item::End, written: None }).await;
+                    let _ =
+                        events.send(Event::Feed { stream, item: Item::End, written: None }).await;
                     return;
                 }
             },

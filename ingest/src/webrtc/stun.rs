@@ -104,10 +104,8 @@ impl Check {
         password: &str,
         crypto: &'a dyn RTCCrypto,
     ) -> Option<Vec<u8>> {
-        let integrity = MessageIntegrity::new_short_term_integrity_with_provider(
-            password.to_owned(),
-            crypto,
-        );
+        let integrity =
+            MessageIntegrity::new_short_term_integrity_with_provider(password.to_owned(), crypto);
         let mut answer = Message::new();
         let transaction = Box::new(self.message.transaction_id);
         answer

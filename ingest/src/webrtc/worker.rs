@@ -13,25 +13,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rtc_srtp::crypto::RTCCryptoProvider;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::answer::Agreed;
-use super::counters::{Counters, add, sub};
+use super::counters::{Counters, add};
 use super::dtls::Identity;
-use super::ice::{Credentials, Ice, Path};
+use super::end::{End, Patience};
+use super::ice::Path;
 use super::mux::{Content, Key, Mux};
-use super::publisher::Publisher;
-use super::sdp::Offer;
-use super::session::{End, Facts, Io, Media, Patience, Session};
+use super::order::Command;
+use super::session::{Io, Media, Session};
 use super::socket::{Inbox, Port, Send as _};
 use super::status::SessionStatus;
-use super::stream::{self, Stream};
+use super::stream::Stream;
 use super::stun::Check;
 use super::timers::Timers;
-use super::viewer::Viewer;
 use super::views::Views;
-use super::{Config, Role, canonical};
-use crate::hub::{Hub, Item, KeyRequests, Reader, Writer};
+use super::{Config, canonical};
+use crate::hub::{Hub, Item};
 use crate::name::StreamName;
 
 /// Packets and wishes that wait for the worker. Readers wait when it is full and are then told by
@@ -44,79 +42,14 @@ const TURN: usize = 64;
 /// How often a publisher is asked whether it was replaced.
 const CLOSED_EVERY: Duration = Duration::from_millis(100);
 
-/// What the worker is told by HTTP handlers.
-pub(crate) enum Command {
-    Open(Box<Open>, oneshot::Sender<Result<(), OpenError>>),
-    Patch(Box<Patch>, oneshot::Sender<Result<PatchAnswer, PatchError>>),
-    Close { role: Role, secret: String, reply: oneshot::Sender<bool> },
-    Kick { id: String, reply: oneshot::Sender<bool> },
-    List(oneshot::Sender<Vec<SessionStatus>>),
-    Stop,
-}
-
-/// A session that was answered.
-pub(crate) struct Open {
-    pub(crate) id: String,
-    pub(crate) secret: String,
-    pub(crate) etag: String,
-    pub(crate) role: Role,
-    pub(crate) stream: StreamName,
-    pub(crate) requested_from: SocketAddr,
-    pub(crate) user_agent: String,
-    pub(crate) agreed: Agreed,
-    pub(crate) credentials: Credentials,
-    pub(crate) media: OpenMedia,
-}
-
-/// Where a session's packets go to or come from.
-pub(crate) enum OpenMedia {
-    View(Reader),
-    Publish(Writer),
-}
-
-/// Why a session was not opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    #[error("this node serves {0} WebRTC sessions, its limit")]
-    Sessions(usize),
-    #[error("{0} sessions are in their handshake, the limit")]
-    Handshakes(usize),
-    #[error("this address has {0} WebRTC sessions, the limit")]
-    FromAddress(usize),
-    #[error("the session could not be set up: {0}")]
-    Failed(String),
-}
-
-/// A fragment for a session.
-pub(crate) struct Patch {
-    pub(crate) role: Role,
-    pub(crate) secret: String,
-    /// `None` for `*`.
-    pub(crate) etag: Option<String>,
-    pub(crate) fragment: Offer,
-}
-
-/// What came of a fragment.
-pub(crate) enum PatchAnswer {
-    Trickled,
-    Restarted { credentials: Credentials, etag: String, mids: Vec<(String, Option<String>)> },
-}
-
-/// Why a fragment was refused.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PatchError {
-    #[error("no such session")]
-    NoSession,
-    #[error("the entity tag is not that of the session")]
-    EntityTag,
-    #[error("the fragment has a new a=ice-ufrag without a=ice-pwd")]
-    NoPassword,
-}
-
 /// What streams tell the worker.
 pub(crate) enum Event {
     /// The next item of a stream, and when it was written unless that is long past.
-    Feed { stream: u64, item: Item, written: Option<Instant> },
+    Feed {
+        stream: u64,
+        item: Item,
+        written: Option<Instant>,
+    },
     KeyWanted(Key),
 }
 
@@ -149,24 +82,25 @@ pub(crate) fn spawn(
     })
 }
 
-struct Worker {
-    port: Port,
-    settings: Settings,
-    provider: Arc<dyn RTCCryptoProvider>,
-    patience: Patience,
-    mux: Mux,
-    timers: Timers,
-    sessions: HashMap<Key, Box<Session>>,
-    secrets: HashMap<String, Key>,
-    handshakes: usize,
-    streams: HashMap<u64, Stream>,
-    names: HashMap<StreamName, u64>,
-    next: u64,
-    events: mpsc::Sender<Event>,
+/// One socket and its sessions.
+pub(crate) struct Worker {
+    pub(super) port: Port,
+    pub(super) settings: Settings,
+    pub(super) provider: Arc<dyn RTCCryptoProvider>,
+    pub(super) patience: Patience,
+    pub(super) mux: Mux,
+    pub(super) timers: Timers,
+    pub(super) sessions: HashMap<Key, Box<Session>>,
+    pub(super) secrets: HashMap<String, Key>,
+    pub(super) handshakes: usize,
+    pub(super) streams: HashMap<u64, Stream>,
+    pub(super) names: HashMap<StreamName, u64>,
+    pub(super) next: u64,
+    pub(super) events: mpsc::Sender<Event>,
     /// Room for the viewers of the frame that is being sent.
-    audience: Vec<Key>,
-    buffer: Vec<u8>,
-    rtcp: Vec<u8>,
+    pub(super) audience: Vec<Key>,
+    pub(super) buffer: Vec<u8>,
+    pub(super) rtcp: Vec<u8>,
 }
 
 impl Worker {
@@ -205,7 +139,6 @@ impl Worker {
         loop {
             let wake = self.timers.next().unwrap_or(closed_at).min(closed_at);
             tokio::select! {
-                biased;
                 _ = self.port.readable() => self.receive(&mut inbox),
                 event = events.recv() => {
                     // The worker holds a sender itself, so there is always an event to come.
@@ -298,18 +231,16 @@ impl Worker {
     }
 
     fn datagram(&mut self, now: Instant, key: Key, content: Content, datagram: &[u8]) {
-        let before = self.is_connected(key);
         self.with(now, key, |session, io, stream| {
             io.path = session.ice.selected();
             session.datagram(io, stream, content, datagram)
         });
-        if !before && self.is_connected(key) {
+        if let Some(session) = self.sessions.get_mut(&key)
+            && session.is_connected()
+            && !std::mem::replace(&mut session.settled, true)
+        {
             self.handshakes -= 1;
         }
-    }
-
-    fn is_connected(&self, key: Key) -> bool {
-        self.sessions.get(&key).is_some_and(|session| session.is_connected())
     }
 
     /// Calls a session. One that gives way ends alone.
@@ -391,12 +322,7 @@ impl Worker {
         }
     }
 
-    fn frame(
-        &mut self,
-        now: Instant,
-        number: u64,
-        frame: &Arc<crate::rtp::frame::FramePackets>,
-    ) {
+    fn frame(&mut self, now: Instant, number: u64, frame: &Arc<crate::rtp::frame::FramePackets>) {
         let Some(stream) = self.streams.get(&number) else { return };
         // A session that gives way leaves the stream's list, so a copy is walked over.
         let mut viewers = std::mem::take(&mut self.audience);
@@ -437,210 +363,15 @@ impl Worker {
             }
             Command::List(reply) => {
                 let local = self.settings.local;
-                let mut list: Vec<(Key, SessionStatus)> =
-                    self.sessions.iter().map(|(key, session)| (*key, session.status(local))).collect();
+                let mut list: Vec<(Key, SessionStatus)> = self
+                    .sessions
+                    .iter()
+                    .map(|(key, session)| (*key, session.status(local)))
+                    .collect();
                 list.sort_by_key(|(key, _)| *key);
                 let _ = reply.send(list.into_iter().map(|(_, status)| status).collect());
             }
             Command::Stop => {}
-        }
-    }
-
-    fn open(&mut self, open: Open) -> Result<(), OpenError> {
-        let config = &self.settings.config;
-        let ip = open.requested_from.ip().to_canonical();
-        let refused = if self.sessions.len() >= config.sessions_max {
-            Some(OpenError::Sessions(self.sessions.len()))
-        } else if self.handshakes >= config.handshakes_max {
-            Some(OpenError::Handshakes(self.handshakes))
-        } else if self.mux.count(&ip) >= config.sessions_per_ip_max {
-            Some(OpenError::FromAddress(self.mux.count(&ip)))
-        } else {
-            None
-        };
-        if let Some(refused) = refused {
-            add(&self.settings.counters.sessions_refused, 1);
-            return Err(refused);
-        }
-        let now = Instant::now();
-        let (client, print) = (open.agreed.dtls_client, open.agreed.fingerprint.clone());
-        let dtls = self.settings.identity.association(client, print);
-        let dtls = dtls.map_err(|error| OpenError::Failed(error.to_string()))?;
-        let key = Key(self.number());
-        let facts = Facts::of(&open);
-        let media = match open.media {
-            OpenMedia::View(reader) => {
-                let number = self.watch(&facts.stream, reader, key);
-                add(&self.settings.counters.viewers, 1);
-                Media::Viewer(Box::new(Viewer::new(&open.agreed, number)))
-            }
-            OpenMedia::Publish(writer) => {
-                let wishes = self.forward_wishes(key, writer.key_requests());
-                add(&self.settings.counters.publishers, 1);
-                let interval = self.settings.config.key_interval;
-                Media::Publisher(Box::new(Publisher::new(&open.agreed, writer, interval, wishes)))
-            }
-        };
-        self.mux.add_fragment(&open.credentials.ufrag, key);
-        self.mux.add_ip(ip);
-        self.handshakes += 1;
-        self.secrets.insert(facts.secret.clone(), key);
-        let ice = Ice::new(now, open.credentials, open.agreed.ufrag.clone());
-        let mut session =
-            Session::new(now, facts, ice, dtls, &open.agreed, media, self.patience);
-        let next = session.next_timeout(now);
-        self.timers.arm(key, &mut session.queued, next);
-        self.sessions.insert(key, Box::new(session));
-        Ok(())
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
-
-    /// Adds a viewer to its stream, which is read once for all of them.
-    fn watch(&mut self, name: &StreamName, reader: Reader, key: Key) -> u64 {
-        let known = self.names.get(name).copied();
-        let number = known.unwrap_or_else(|| {
-            let number = self.number();
-            let source = reader.name().clone();
-            let feed = tokio::spawn(stream::feed(
-                number,
-                name.clone(),
-                reader,
-                Arc::clone(&self.settings.views),
-                self.settings.config.rejoin_timeout,
-                self.events.clone(),
-            ));
-            let hub = self.settings.hub.clone();
-            let stream = Stream::new(name.clone(), source, hub, feed.abort_handle());
-            self.streams.insert(number, stream);
-            self.names.insert(name.clone(), number);
-            number
-        });
-        if let Some(stream) = self.streams.get_mut(&number) {
-            stream.viewers.push(key);
-        }
-        number
-    }
-
-    /// Carries readers' wishes to the publisher's session, which ends it.
-    fn forward_wishes(&self, key: Key, mut requests: KeyRequests) -> tokio::task::AbortHandle {
-        let events = self.events.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                requests.next().await;
-                if events.send(Event::KeyWanted(key)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        task.abort_handle()
-    }
-
-    fn by_secret(&self, role: Role, secret: &str) -> Option<Key> {
-        let key = *self.secrets.get(secret)?;
-        self.sessions.get(&key).is_some_and(|session| session.open.role == role).then_some(key)
-    }
-
-    fn patch(&mut self, patch: Patch) -> Result<PatchAnswer, PatchError> {
-        let key = self.by_secret(patch.role, &patch.secret).ok_or(PatchError::NoSession)?;
-        let session = self.sessions.get_mut(&key).ok_or(PatchError::NoSession)?;
-        if patch.etag.is_some_and(|tag| tag != session.open.etag) {
-            return Err(PatchError::EntityTag);
-        }
-        let first = patch.fragment.sections.first();
-        let transport = match first {
-            Some(section) => patch.fragment.transport(section),
-            None => patch.fragment.session.clone(),
-        };
-        let Some(theirs) = transport.ufrag.filter(|ufrag| !session.ice.is_theirs(ufrag)) else {
-            // A lite agent has no use for candidates: it answers checks from wherever they come.
-            return Ok(PatchAnswer::Trickled);
-        };
-        if transport.password.is_none() {
-            return Err(PatchError::NoPassword);
-        }
-        let credentials = Credentials::generate(0);
-        let retired = session.ice.restart(credentials.clone(), theirs);
-        session.open.etag = super::ice::secret()[..16].to_owned();
-        let (etag, mids) = (session.open.etag.clone(), session.open.mids.clone());
-        self.mux.add_fragment(&credentials.ufrag, key);
-        if let Some(retired) = retired {
-            self.mux.remove_fragment(&retired);
-        }
-        Ok(PatchAnswer::Restarted { credentials, etag, mids })
-    }
-
-    fn end_replaced(&mut self, now: Instant) {
-        let closed = |session: &Session| match &session.media {
-            Media::Publisher(publisher) => publisher.is_closed(),
-            Media::Viewer(_) => false,
-        };
-        let keys: Vec<Key> =
-            self.sessions.iter().filter(|(_, s)| closed(s)).map(|(key, _)| *key).collect();
-        for key in keys {
-            self.end(now, key, End::Replaced);
-        }
-    }
-
-    fn end(&mut self, now: Instant, key: Key, end: End) {
-        let Some(mut session) = self.sessions.remove(&key) else { return };
-        if end != End::Panicked {
-            self.rtcp.clear();
-            let mut io = Io {
-                now,
-                out: &mut self.port,
-                path: None,
-                buffer: &mut self.buffer,
-                rtcp: &mut self.rtcp,
-                counters: &self.settings.counters,
-                provider: &self.provider,
-            };
-            let _ = catch_unwind(AssertUnwindSafe(|| session.goodbye(&mut io)));
-        }
-        for fragment in session.ice.fragments() {
-            self.mux.remove_fragment(fragment);
-        }
-        for address in session.ice.addresses() {
-            self.mux.release(address, key);
-        }
-        self.mux.remove_ip(&session.open.requested_from.ip().to_canonical());
-        self.secrets.remove(&session.open.secret);
-        if !session.is_connected() {
-            self.handshakes -= 1;
-        }
-        match &session.media {
-            Media::Publisher(_) => sub(&self.settings.counters.publishers),
-            Media::Viewer(viewer) => {
-                sub(&self.settings.counters.viewers);
-                self.unwatch(viewer.stream, key);
-            }
-        }
-        tracing::info!(
-            session = %session.open.id,
-            stream = %session.open.stream,
-            role = session.open.role.route(),
-            reason = %end,
-            "webrtc session ended"
-        );
-    }
-
-    fn unwatch(&mut self, number: u64, key: Key) {
-        let Some(stream) = self.streams.get_mut(&number) else { return };
-        stream.viewers.retain(|viewer| *viewer != key);
-        if stream.viewers.is_empty() {
-            self.names.remove(&stream.name);
-            self.streams.remove(&number);
-        }
-    }
-
-    fn stop(&mut self) {
-        let now = Instant::now();
-        let keys: Vec<Key> = self.sessions.keys().copied().collect();
-        for key in keys {
-            self.end(now, key, End::Stopping);
         }
     }
 }

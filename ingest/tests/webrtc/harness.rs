@@ -128,8 +128,7 @@ impl Source {
     /// Writes a picture of about `bytes`; a key picture has parameter sets.
     pub(crate) fn picture(&mut self, key: bool, bytes: usize) -> Bytes {
         let slice = slice(key, bytes, self.frames as u8);
-        let data =
-            if key { annex_b(&[SPS, PPS, &slice]) } else { annex_b(&[&slice]) };
+        let data = if key { annex_b(&[SPS, PPS, &slice]) } else { annex_b(&[&slice]) };
         let pts = Pts(self.frames * 3000);
         self.frames += 1;
         self.write(TrackKind::Video, pts, key, data.clone());

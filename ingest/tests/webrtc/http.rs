@@ -61,7 +61,8 @@ async fn what_cannot_be_served_is_refused_with_its_status() {
     check("POST", "/cam/whep", &[sdp], "hello", 400).await;
     check("POST", "/cam/whep", &[sdp], "v=0\r\n", 406).await;
     check("POST", "/cam/whep", &[sdp], &"a=x\n".repeat(20_000), 413).await;
-    check("POST", "/cam/whep", &[sdp], &offer.replace("H264", "VP8").replace("opus", "x"), 406).await;
+    check("POST", "/cam/whep", &[sdp], &offer.replace("H264", "VP8").replace("opus", "x"), 406)
+        .await;
     check("POST", "/other/whep", &[sdp], &offer, 404).await;
     check("POST", "/c%20m/whep", &[sdp], &offer, 400).await;
     check("POST", "/v3/whep", &[sdp], &offer, 400).await;
@@ -181,10 +182,13 @@ async fn a_session_whose_peer_never_comes_makes_room_again() {
     node.open(&mut Peer::new().await, "/cam/whip").await;
     assert_eq!(node.server.sessions().await.len(), 1);
     node.until_empty().await;
-    assert!(node.hub.publish(
-        ingest::StreamName::parse("cam").unwrap(),
-        hub::Publisher { protocol: "test", id: String::new(), remote: String::new() },
-        false
-    )
-    .is_ok());
+    assert!(
+        node.hub
+            .publish(
+                ingest::StreamName::parse("cam").unwrap(),
+                hub::Publisher { protocol: "test", id: String::new(), remote: String::new() },
+                false
+            )
+            .is_ok()
+    );
 }

@@ -110,7 +110,11 @@ impl Peer {
             Box::new(RawAttribute { typ: ATTR_ICE_CONTROLLING, length: 8, value: vec![1; 8] }),
         ];
         if nominate {
-            setters.push(Box::new(RawAttribute { typ: ATTR_USE_CANDIDATE, length: 0, value: vec![] }));
+            setters.push(Box::new(RawAttribute {
+                typ: ATTR_USE_CANDIDATE,
+                length: 0,
+                value: vec![],
+            }));
         }
         setters.push(Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
             password.into(),

@@ -162,7 +162,8 @@ async fn reports_put_sound_and_picture_on_one_clock() {
             source.sound(b"\xfcsound");
         }
     }
-    let distance = walls.values().max_by_key(|w| w.0).unwrap().0 - walls.values().min_by_key(|w| w.0).unwrap().0;
+    let distance = walls.values().max_by_key(|w| w.0).unwrap().0
+        - walls.values().min_by_key(|w| w.0).unwrap().0;
     assert!(distance >> 32 < 5, "{walls:?}");
 }
 

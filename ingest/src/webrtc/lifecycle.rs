@@ -1,0 +1,218 @@
+//! Sessions come and go: what a worker does when one is opened, restarted or over.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Role;
+use super::counters::{add, sub};
+use super::end::End;
+use super::ice::{self, Credentials, Ice};
+use super::mux::Key;
+use super::order::{Open, OpenError, OpenMedia, Patch, PatchAnswer, PatchError};
+use super::publisher::Publisher;
+use super::session::{Facts, Io, Media, Session};
+use super::stream::{self, Stream};
+use super::viewer::Viewer;
+use super::worker::{Event, Worker};
+use crate::hub::{KeyRequests, Reader};
+use crate::name::StreamName;
+
+impl Worker {
+    pub(super) fn open(&mut self, open: Open) -> Result<(), OpenError> {
+        let config = &self.settings.config;
+        let ip = open.requested_from.ip().to_canonical();
+        let refused = if self.sessions.len() >= config.sessions_max {
+            Some(OpenError::Sessions(self.sessions.len()))
+        } else if self.handshakes >= config.handshakes_max {
+            Some(OpenError::Handshakes(self.handshakes))
+        } else if self.mux.count(&ip) >= config.sessions_per_ip_max {
+            Some(OpenError::FromAddress(self.mux.count(&ip)))
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            add(&self.settings.counters.sessions_refused, 1);
+            return Err(refused);
+        }
+        let now = Instant::now();
+        let (client, print) = (open.agreed.dtls_client, open.agreed.fingerprint.clone());
+        let dtls = self.settings.identity.association(client, print);
+        let dtls = dtls.map_err(|error| OpenError::Failed(error.to_string()))?;
+        let key = Key(self.number());
+        let facts = Facts::of(&open);
+        let media = match open.media {
+            OpenMedia::View(reader) => {
+                let number = self.watch(&facts.stream, reader, key);
+                add(&self.settings.counters.viewers, 1);
+                Media::Viewer(Box::new(Viewer::new(&open.agreed, number)))
+            }
+            OpenMedia::Publish(writer) => {
+                let wishes = self.forward_wishes(key, writer.key_requests());
+                add(&self.settings.counters.publishers, 1);
+                let interval = self.settings.config.key_interval;
+                Media::Publisher(Box::new(Publisher::new(&open.agreed, writer, interval, wishes)))
+            }
+        };
+        self.mux.add_fragment(&open.credentials.ufrag, key);
+        self.mux.add_ip(ip);
+        self.handshakes += 1;
+        self.secrets.insert(facts.secret.clone(), key);
+        let ice = Ice::new(now, open.credentials, open.agreed.ufrag.clone());
+        let mut session = Session::new(now, facts, ice, dtls, &open.agreed, media, self.patience);
+        let next = session.next_timeout(now);
+        self.timers.arm(key, &mut session.queued, next);
+        self.sessions.insert(key, Box::new(session));
+        Ok(())
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Adds a viewer to its stream, which is read once for all of them.
+    fn watch(&mut self, name: &StreamName, reader: Reader, key: Key) -> u64 {
+        let known = self.names.get(name).copied();
+        let number = known.unwrap_or_else(|| {
+            let number = self.number();
+            let source = reader.name().clone();
+            let feed = tokio::spawn(stream::feed(
+                number,
+                name.clone(),
+                reader,
+                Arc::clone(&self.settings.views),
+                self.settings.config.rejoin_timeout,
+                self.events.clone(),
+            ));
+            let hub = self.settings.hub.clone();
+            let stream = Stream::new(name.clone(), source, hub, feed.abort_handle());
+            self.streams.insert(number, stream);
+            self.names.insert(name.clone(), number);
+            number
+        });
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.viewers.push(key);
+        }
+        number
+    }
+
+    /// Carries readers' wishes to the publisher's session, which ends it.
+    fn forward_wishes(&self, key: Key, mut requests: KeyRequests) -> tokio::task::AbortHandle {
+        let events = self.events.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                requests.next().await;
+                if events.send(Event::KeyWanted(key)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        task.abort_handle()
+    }
+
+    pub(super) fn by_secret(&self, role: Role, secret: &str) -> Option<Key> {
+        let key = *self.secrets.get(secret)?;
+        self.sessions.get(&key).is_some_and(|session| session.open.role == role).then_some(key)
+    }
+
+    pub(super) fn patch(&mut self, patch: Patch) -> Result<PatchAnswer, PatchError> {
+        let key = self.by_secret(patch.role, &patch.secret).ok_or(PatchError::NoSession)?;
+        let session = self.sessions.get_mut(&key).ok_or(PatchError::NoSession)?;
+        if patch.etag.is_some_and(|tag| tag != session.open.etag) {
+            return Err(PatchError::EntityTag);
+        }
+        let first = patch.fragment.sections.first();
+        let transport = match first {
+            Some(section) => patch.fragment.transport(section),
+            None => patch.fragment.session.clone(),
+        };
+        let Some(theirs) = transport.ufrag.filter(|ufrag| !session.ice.is_theirs(ufrag)) else {
+            // A lite agent has no use for candidates: it answers checks from wherever they come.
+            return Ok(PatchAnswer::Trickled);
+        };
+        if transport.password.is_none() {
+            return Err(PatchError::NoPassword);
+        }
+        let credentials = Credentials::generate(0);
+        let retired = session.ice.restart(credentials.clone(), theirs);
+        session.open.etag = ice::secret()[..16].to_owned();
+        let (etag, mids) = (session.open.etag.clone(), session.open.mids.clone());
+        self.mux.add_fragment(&credentials.ufrag, key);
+        if let Some(retired) = retired {
+            self.mux.remove_fragment(&retired);
+        }
+        Ok(PatchAnswer::Restarted { credentials, etag, mids })
+    }
+
+    pub(super) fn end_replaced(&mut self, now: Instant) {
+        let closed = |session: &Session| match &session.media {
+            Media::Publisher(publisher) => publisher.is_closed(),
+            Media::Viewer(_) => false,
+        };
+        let keys: Vec<Key> =
+            self.sessions.iter().filter(|(_, s)| closed(s)).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.end(now, key, End::Replaced);
+        }
+    }
+
+    pub(super) fn end(&mut self, now: Instant, key: Key, end: End) {
+        let Some(mut session) = self.sessions.remove(&key) else { return };
+        if end != End::Panicked {
+            self.rtcp.clear();
+            let mut io = Io {
+                now,
+                out: &mut self.port,
+                path: None,
+                buffer: &mut self.buffer,
+                rtcp: &mut self.rtcp,
+                counters: &self.settings.counters,
+                provider: &self.provider,
+            };
+            let _ = catch_unwind(AssertUnwindSafe(|| session.goodbye(&mut io)));
+        }
+        for fragment in session.ice.fragments() {
+            self.mux.remove_fragment(fragment);
+        }
+        for address in session.ice.addresses() {
+            self.mux.release(address, key);
+        }
+        self.mux.remove_ip(&session.open.requested_from.ip().to_canonical());
+        self.secrets.remove(&session.open.secret);
+        if !session.settled {
+            self.handshakes -= 1;
+        }
+        match &session.media {
+            Media::Publisher(_) => sub(&self.settings.counters.publishers),
+            Media::Viewer(viewer) => {
+                sub(&self.settings.counters.viewers);
+                self.unwatch(viewer.stream, key);
+            }
+        }
+        tracing::info!(
+            session = %session.open.id,
+            stream = %session.open.stream,
+            role = session.open.role.route(),
+            reason = %end,
+            "webrtc session ended"
+        );
+    }
+
+    fn unwatch(&mut self, number: u64, key: Key) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        stream.viewers.retain(|viewer| *viewer != key);
+        if stream.viewers.is_empty() {
+            self.names.remove(&stream.name);
+            self.streams.remove(&number);
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        let now = Instant::now();
+        let keys: Vec<Key> = self.sessions.keys().copied().collect();
+        for key in keys {
+            self.end(now, key, End::Stopping);
+        }
+    }
+}
