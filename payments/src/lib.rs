@@ -13,19 +13,23 @@
 #![forbid(unsafe_code)]
 
 pub mod broker;
+#[doc(hidden)]
+pub mod fuzz;
 mod latency;
 pub mod ledger;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod pair_tests;
 pub mod price;
 pub mod quote;
 pub mod recipient;
 pub mod redeem;
 pub mod sender;
 pub mod set;
-#[cfg(test)]
-mod pair_tests;
+pub mod store;
 #[cfg(test)]
 mod testing;
-pub mod store;
 pub mod ticket;
 pub mod winner;
 pub mod wire;

@@ -12,8 +12,7 @@ use rand::{Rng, SeedableRng};
 use crate::price::{FrameRate, PricePerPixel, Wei};
 use crate::quote::FaceValue;
 use crate::recipient::{
-    Admit, Recipient, RecipientConfig, RecipientCounters, RecipientOutput, SessionEnd,
-    SessionTerms,
+    Admit, Recipient, RecipientConfig, RecipientCounters, RecipientOutput, SessionEnd, SessionTerms,
 };
 use crate::sender::{
     LeaveReason, SenderConfig, SenderCounters, SenderOutput, SenderTerms, SessionSender,
@@ -119,7 +118,10 @@ fn run(link: &Link) -> Outcome {
     // The first frame leaves when the first ticket is under way.
     for i in 0..link.frames {
         let at = start + fps.interval() * (i + 1);
-        events.insert((at, u64::from(i)), Event::Capture(i64::from(i) * 90_000 / i64::from(link.fps)));
+        events.insert(
+            (at, u64::from(i)),
+            Event::Capture(i64::from(i) * 90_000 / i64::from(link.fps)),
+        );
         count = u64::from(i);
     }
     for second in 0..(link.frames / link.fps + 20) {
@@ -175,9 +177,9 @@ fn run(link: &Link) -> Outcome {
                 Admit::Wait(_) => waited_for_money = true,
                 Admit::Preroll => waiting = None,
             }
-
         }
-        let timeout = [gateway.next_timeout(), orchestrator.next_timeout()].into_iter().flatten().min();
+        let timeout =
+            [gateway.next_timeout(), orchestrator.next_timeout()].into_iter().flatten().min();
         let next = events.first_key_value().map(|((at, _), _)| *at);
         let tick = match (timeout, next) {
             (Some(t), Some(n)) if t < n => Some(t),
@@ -245,8 +247,6 @@ fn run(link: &Link) -> Outcome {
     out
 }
 
-
-
 fn wei(count: u64) -> Wei {
     Wei::new(u128::from(count) * FEE)
 }
@@ -258,7 +258,10 @@ fn three_thousand_frames_are_credited_and_debited_to_the_wei() {
     assert_eq!((out.end, out.leave), (None, None));
     assert_eq!((s.frames_returned, r.returned, r.dropped), (3000, 3000, 0));
     assert_eq!((r.credit, r.debit), (wei(3000), wei(3000)));
-    assert_eq!((s.credited, s.debited, s.released, s.earned), (wei(3000), wei(3000), wei(3000), wei(3000)));
+    assert_eq!(
+        (s.credited, s.debited, s.released, s.earned),
+        (wei(3000), wei(3000), wei(3000), wei(3000))
+    );
     // Every ticket settled, none refused, none open, none signed twice.
     assert_eq!((s.signed, s.settled, s.refused, s.open), (3000, 3000, 0, 0));
     assert_eq!(out.pay_records.iter().collect::<HashSet<_>>().len(), 3000);
@@ -344,5 +347,4 @@ fn a_run_is_the_same_each_time() {
     let (a, b) = (run(&link), run(&link));
     assert_eq!(a.pay_records, b.pay_records);
     assert_eq!((a.sender, a.recipient), (b.sender, b.recipient));
-    let _ = Arc::new(());
 }

@@ -64,13 +64,18 @@ impl Wei {
 
     /// Reads decimal digits.
     pub fn from_decimal(text: &str) -> Option<Wei> {
-        let plain = !text.is_empty() && text.len() <= 78 && text.bytes().all(|b| b.is_ascii_digit());
+        let plain =
+            !text.is_empty() && text.len() <= 78 && text.bytes().all(|b| b.is_ascii_digit());
         if plain { U256::from_str_radix(text, 10).ok().map(Wei) } else { None }
     }
 
     /// The nearest float, for graphs only: money is never computed with it.
     pub fn approximate(self) -> f64 {
-        self.0.as_limbs().iter().rev().fold(0.0, |sum, limb| sum * 18446744073709551616.0 + *limb as f64)
+        self.0
+            .as_limbs()
+            .iter()
+            .rev()
+            .fold(0.0, |sum, limb| sum * 18446744073709551616.0 + *limb as f64)
     }
 }
 
@@ -297,14 +302,8 @@ mod tests {
             100_000_000,
             "5789604461865809771178549250434395392663499233282028201972879200395660",
         );
-        check(
-            777_000_000,
-            "745122839364969082519761808292714979750772102095499125093034646125570",
-        );
-        check(
-            10_001,
-            "57890255593098787833002192285115442382396752657554526567072084795477017120",
-        );
+        check(777_000_000, "745122839364969082519761808292714979750772102095499125093034646125570");
+        check(10_001, "57890255593098787833002192285115442382396752657554526567072084795477017120");
         assert_eq!(win_prob_for(Wei::new(5), Wei::new(5)), Some(U256::MAX));
         assert_eq!(win_prob_for(Wei::new(5), Wei::new(4)), None);
         assert_eq!(win_prob_for(Wei::ZERO, Wei::ZERO), None);

@@ -168,7 +168,13 @@ mod tests {
         recipient_active: true,
     };
 
-    fn check(fee: u128, head: Head, funds: Funds, held: u128, expected: Result<u128, OfferRefusal>) {
+    fn check(
+        fee: u128,
+        head: Head,
+        funds: Funds,
+        held: u128,
+        expected: Result<u128, OfferRefusal>,
+    ) {
         let offered = offer(&POLICY, Wei::new(fee), &head, &funds, Wei::new(held));
         assert_eq!(offered.map(|o| o.face_value), expected.map(Wei::new));
     }
@@ -196,7 +202,9 @@ mod tests {
         check(5, HEAD, inactive, 0, Err(OfferRefusal::Inactive { round: 10 }));
         let zero = Head { round_hash: B256::ZERO, ..HEAD };
         check(5, zero, FUNDS, 0, Err(OfferRefusal::ZeroRoundHash { round: 10 }));
-        for (withdraw_round, refused) in [(0, false), (9, true), (10, true), (11, true), (12, false)] {
+        for (withdraw_round, refused) in
+            [(0, false), (9, true), (10, true), (11, true), (12, false)]
+        {
             let funds = Funds { withdraw_round, ..FUNDS };
             let refusal = OfferRefusal::Unlocking { withdraw_round, round: 10 };
             check(5, HEAD, funds, 0, if refused { Err(refusal) } else { Ok(500) });

@@ -195,9 +195,8 @@ mod tests {
         let signature = hex!(
             "5ff5265992f1a6563851d085f363b16ad65416baaee090ee368b59082437df7a0237214659511fc188d6a4ef57c988bb18faa3e99826c78e9e75eb29366745891b"
         );
-        let rand = number(
-            "21160157592767011607011497540409649304524524744605816319294275445072062630355",
-        );
+        let rand =
+            number("21160157592767011607011497540409649304524524744605816319294275445072062630355");
         (ticket, signature, rand)
     }
 
@@ -217,10 +216,7 @@ mod tests {
         assert!(wins(&signature, &rand, &ticket.win_prob));
         let ev = ticket.expected_value_floor();
         assert!(ev == Wei::new(1_000_000_000_000_000) || ev == Wei::new(999_999_999_999_999));
-        assert_eq!(
-            crate::testing::recover(&ticket.digest(), &signature),
-            Some(ticket.sender)
-        );
+        assert_eq!(crate::testing::recover(&ticket.digest(), &signature), Some(ticket.sender));
     }
 
     // livepeer-contracts.md 16.2.
@@ -277,5 +273,22 @@ mod tests {
         assert!(!wins(&signature, &rand, &value));
         assert!(wins(&signature, &rand, &(value + U256::from(1))));
         assert!(wins(&signature, &rand, &U256::MAX));
+    }
+
+    #[test]
+    fn a_million_draws_win_as_often_as_they_should() {
+        use rand::{Rng, SeedableRng};
+        let mut rng = rand::rngs::StdRng::seed_from_u64(4);
+        let (draws, win_prob) = (1_000_000u32, U256::MAX / U256::from(4));
+        let mut signature = [0u8; 65];
+        let won = (0..draws)
+            .filter(|_| {
+                rng.fill(&mut signature[..64]);
+                wins(&signature, &U256::from(77), &win_prob)
+            })
+            .count() as f64;
+        // A binomial with p = 1/4: sigma is the root of 1,000,000 x 1/4 x 3/4.
+        let (mean, sigma) = (250_000.0, 433.0);
+        assert!((won - mean).abs() < 4.0 * sigma, "{won}");
     }
 }

@@ -62,7 +62,10 @@ impl Setup {
         (ticket, signature, rand)
     }
 
-    async fn redeem(&self, (ticket, signature, rand): &(Ticket, Signature, U256)) -> Result<u128, Revert> {
+    async fn redeem(
+        &self,
+        (ticket, signature, rand): &(Ticket, Signature, U256),
+    ) -> Result<u128, Revert> {
         match self.ledger.redeem_winning_ticket(ticket, signature, rand).await {
             Ok(wei) => Ok(wei.0.to::<u128>()),
             Err(LedgerError::Revert(revert)) => Err(revert),
@@ -99,27 +102,60 @@ async fn every_check_of_the_broker_refuses_in_its_own_words() {
     let s = setup().await;
     s.fund(1000, 0).await;
     s.rounds_pass(3);
-    let check = async |change: fn(&mut Ticket, &mut Signature, &mut U256), revert: Revert, text: &str| {
-        let (mut ticket, mut signature, mut rand) = s.ticket(1, 10);
-        change(&mut ticket, &mut signature, &mut rand);
-        // What is about the signed content is signed again; the signature checks come later.
-        if signature[64] != 0 && !matches!(revert, Revert::WrongSignature) {
-            signature = s.sender.sign(ticket.digest());
-        }
-        assert_eq!(s.redeem(&(ticket, signature, rand)).await, Err(revert));
-        assert_eq!(revert.to_string(), text);
-    };
-    check(|t, _, _| t.recipient = Address::ZERO, Revert::NullRecipient, "ticket recipient is null address").await;
-    check(|t, _, _| t.sender = Address::ZERO, Revert::NullSender, "ticket sender is null address").await;
-    check(|t, _, _| t.creation = CreationRound::default(), Revert::AuxData, "invalid length for ticket auxData: must be 64 bytes").await;
-    check(|t, _, _| t.creation.round += 1, Revert::NoRoundHash, "ticket creationRound does not have a block hash").await;
-    check(|t, _, _| t.creation.hash.0[0] ^= 1, Revert::WrongRoundHash, "ticket creationRoundBlockHash invalid for creationRound").await;
+    let check =
+        async |change: fn(&mut Ticket, &mut Signature, &mut U256), revert: Revert, text: &str| {
+            let (mut ticket, mut signature, mut rand) = s.ticket(1, 10);
+            change(&mut ticket, &mut signature, &mut rand);
+            // What is about the signed content is signed again; the signature checks come later.
+            if signature[64] != 0 && !matches!(revert, Revert::WrongSignature) {
+                signature = s.sender.sign(ticket.digest());
+            }
+            assert_eq!(s.redeem(&(ticket, signature, rand)).await, Err(revert));
+            assert_eq!(revert.to_string(), text);
+        };
+    check(
+        |t, _, _| t.recipient = Address::ZERO,
+        Revert::NullRecipient,
+        "ticket recipient is null address",
+    )
+    .await;
+    check(|t, _, _| t.sender = Address::ZERO, Revert::NullSender, "ticket sender is null address")
+        .await;
+    check(
+        |t, _, _| t.creation = CreationRound::default(),
+        Revert::AuxData,
+        "invalid length for ticket auxData: must be 64 bytes",
+    )
+    .await;
+    check(
+        |t, _, _| t.creation.round += 1,
+        Revert::NoRoundHash,
+        "ticket creationRound does not have a block hash",
+    )
+    .await;
+    check(
+        |t, _, _| t.creation.hash.0[0] ^= 1,
+        Revert::WrongRoundHash,
+        "ticket creationRoundBlockHash invalid for creationRound",
+    )
+    .await;
     check(|t, _, _| t.creation.round -= 2, Revert::Expired, "ticket is expired").await;
-    check(|_, _, r| *r += U256::from(1), Revert::WrongRand, "recipientRand does not match recipientRandHash").await;
+    check(
+        |_, _, r| *r += U256::from(1),
+        Revert::WrongRand,
+        "recipientRand does not match recipientRandHash",
+    )
+    .await;
     check(|_, s, _| s[40] ^= 1, Revert::WrongSignature, "invalid signature over ticket hash").await;
-    check(|_, s, _| s[64] -= 27, Revert::WrongSignature, "invalid signature over ticket hash").await;
+    check(|_, s, _| s[64] -= 27, Revert::WrongSignature, "invalid signature over ticket hash")
+        .await;
     check(|t, _, _| t.win_prob = U256::ZERO, Revert::Lost, "ticket did not win").await;
-    check(|t, _, _| t.face_value = Wei::new(1001), Revert::Insufficient, "sender deposit and reserve insufficient to cover ticket face value").await;
+    check(
+        |t, _, _| t.face_value = Wei::new(1001),
+        Revert::Insufficient,
+        "sender deposit and reserve insufficient to cover ticket face value",
+    )
+    .await;
     s.ledger.leave(s.recipient).await.unwrap();
     check(|_, _, _| {}, Revert::InactiveRecipient, "transcoder must be active").await;
     s.ledger.join(s.recipient).await.unwrap();
@@ -181,7 +217,8 @@ async fn a_ledger_keeps_its_terms_over_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("l.db").display());
     let store = Store::open(&url).await.unwrap();
-    let first = Ledger::open(store.clone(), LedgerConfig::default(), ID, testing::recover).await.unwrap();
+    let first =
+        Ledger::open(store.clone(), LedgerConfig::default(), ID, testing::recover).await.unwrap();
     first.grant(Address::repeat_byte(1), Wei::new(5), Wei::new(6)).await.unwrap();
     first.grant(Address::repeat_byte(1), Wei::new(5), Wei::new(6)).await.unwrap();
     let again = LedgerConfig { round_length: 7, ..LedgerConfig::default() };

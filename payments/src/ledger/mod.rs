@@ -7,6 +7,7 @@
 
 mod accounts;
 mod redeem;
+mod rows;
 mod rules;
 mod view;
 

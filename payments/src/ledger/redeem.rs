@@ -2,9 +2,8 @@
 
 use alloy_primitives::{B256, U256};
 
-use super::accounts::{
-    Line, account, claims, pool_size, set_account, set_standing, standing,
-};
+use super::accounts::Line;
+use super::rows::{account, claims, pool_size, set_account, set_standing, standing};
 use super::rules::{Revert, claimable_reserve, pay};
 use super::{Ledger, LedgerError};
 use crate::broker::Head;

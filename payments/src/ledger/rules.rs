@@ -72,7 +72,10 @@ impl Revert {
     pub fn may_pass(self) -> bool {
         matches!(
             self,
-            Self::SenderUnlocked | Self::Insufficient | Self::InactiveRecipient | Self::CapBelowClaims
+            Self::SenderUnlocked
+                | Self::Insufficient
+                | Self::InactiveRecipient
+                | Self::CapBelowClaims
         )
     }
 }
@@ -192,7 +195,7 @@ pub fn claimable_reserve(
 ///
 /// # Errors
 /// The contract's reasons; nothing has moved then.
-pub fn pay(
+pub(super) fn pay(
     account: &mut Account,
     face_value: Wei,
     claims: Claims,
@@ -272,7 +275,10 @@ mod tests {
     #[test]
     fn a_ticket_may_be_paid_short_by_the_share_but_never_beyond_the_money() {
         let mut sender = account(10, 100);
-        assert_eq!(pay(&mut sender, Wei::new(111), claims(0, 0), 1, true, 1), Err(Revert::Insufficient));
+        assert_eq!(
+            pay(&mut sender, Wei::new(111), claims(0, 0), 1, true, 1),
+            Err(Revert::Insufficient)
+        );
         let paid = pay(&mut sender, Wei::new(110), claims(0, 0), 4, true, 1).unwrap();
         assert_eq!((paid.deposit, paid.reserve), (Wei::new(10), Wei::new(25)));
         let nothing = pay(&mut account(0, 100), Wei::new(50), claims(0, 0), 4, false, 1).unwrap();

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use alloy_primitives::Address;
 use parking_lot::RwLock;
 
-use super::accounts::{account, claims, pool_size};
+use super::rows::{account, claims, pool_size};
 use super::rules::{Account, claimable_reserve};
 use super::{ClockMs, Ledger, LedgerError, Terms};
 use crate::broker::{BrokerView, Funds, Head, Network};

@@ -5,6 +5,9 @@
 //! waits: winners to store and receipts to send come out of [`SessionRecipient::poll`].
 
 mod book;
+mod checks;
+mod outcome;
+mod rotation;
 mod session;
 mod tickets;
 mod window;
@@ -24,9 +27,10 @@ use crate::ticket::{CreationRound, Recover};
 use crate::wire::Offer;
 
 use book::Book;
-pub use session::{
-    Admit, RecipientCounters, RecipientOutput, RefusedCounts, SessionEnd, SessionRecipient, WaitReason,
+pub use outcome::{
+    Admit, RecipientCounters, RecipientOutput, RefusedCounts, SessionEnd, WaitReason,
 };
+pub use session::SessionRecipient;
 
 /// Senders that are remembered at once; the balanced ones go first.
 const SENDERS_MAX: usize = 65_536;
@@ -79,7 +83,8 @@ impl RecipientConfig {
     /// two blocks of rounding, and one minute (three blocks at least) to redeem.
     pub fn with_block_time(mut self, block_time: Duration) -> Self {
         let blocks = |time: Duration| {
-            u64::try_from(time.as_millis().div_ceil(block_time.as_millis().max(1))).unwrap_or(u64::MAX)
+            u64::try_from(time.as_millis().div_ceil(block_time.as_millis().max(1)))
+                .unwrap_or(u64::MAX)
         };
         self.quote.seal_after_blocks = blocks(self.set_life + self.set_overlap).saturating_add(2);
         self.quote.redemption_margin_blocks = blocks(Duration::from_secs(60)).max(3);

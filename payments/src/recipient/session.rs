@@ -10,153 +10,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{B256, U256};
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::book::Book;
-use super::tickets::{LiveSet, RateLimit, Verdict};
+use super::outcome::{Admit, RecipientCounters, RecipientOutput, SessionEnd, WaitReason};
+use super::tickets::{LiveSet, RateLimit};
 use super::{SessionTerms, Shared};
 use crate::latency::Percentile;
 use crate::price::{FrameRate, PictureSize, PricePerPixel, Wei};
 use crate::quote::OfferRefusal;
-use crate::set::{NONCE_MAX, Set};
+use crate::set::Set;
 use crate::wire::pay::RECORD_BYTES_MAX;
-use crate::wire::receipt::{REFUSED_MAX, RefusalCode};
-use crate::wire::{Frames, Receipt, Record, RefusedNonce, Resend, TicketRecord, WireError};
-use crate::winner::Winner;
+use crate::wire::{Frames, Receipt, Record, RefusedNonce};
 
-/// A successor is offered so many nonces before a set's last one.
-const NONCES_AHEAD: u32 = 256;
-/// Time between two attempts to make a set when none could be offered.
-const OFFER_RETRY: Duration = Duration::from_secs(1);
-/// Refused tickets after which the session ends; an honest sender stops after three.
-const REFUSALS_MAX: u64 = 64;
-/// Tickets of earlier sessions that are taken for their winners, a session.
-const RESENDS_MAX: u32 = 256;
 /// Pre-roll frames a session.
 const PREROLL_FRAMES_MAX: u32 = 512;
 /// Frames in the graph that are told apart; the oldest beyond count as dropped.
 const IN_GRAPH_MAX: usize = 1024;
-/// Retired sets whose winners are still kept.
-const RETIRED_SETS_MAX: usize = 4;
 /// A stream whose last frame waited longer ago than this has paused; it is not unpaid.
 const WAIT_IS_OLD: Duration = Duration::from_secs(2);
 /// The limit grows with the measured time to at most so many seconds of frames.
 const AT_RISK_MAX: Duration = Duration::from_secs(2);
 
-/// The answer to a frame that wants to enter the graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admit {
-    /// Process it; its fee is booked.
-    Admitted,
-    /// Not now: it waits under the drop-oldest rule.
-    Wait(WaitReason),
-    /// It warms up the decoder only: neither processed nor paid.
-    Preroll,
-}
-
-/// Why a frame waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitReason {
-    /// No ticket of the session was accepted yet.
-    NoTicketYet,
-    /// The session is at its limit (rule 1).
-    Unpaid,
-    /// The sender's sessions together are at their limit.
-    SenderCeiling,
-    /// The session is over.
-    Ended,
-}
-
-/// Why a session ended for money.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SessionEnd {
-    /// Bytes that are no pay channel.
-    #[error("the pay channel is malformed: {0}")]
-    Malformed(#[from] WireError),
-    /// A signature that is not the sender's. Counted against the connection, not the address.
-    #[error("ticket {nonce} of set {serial} is not signed by the sender")]
-    WrongSignature {
-        /// Serial of the set.
-        serial: u32,
-        /// Nonce of the ticket.
-        nonce: u32,
-    },
-    /// Refused tickets without end.
-    #[error("{0} tickets were refused")]
-    TooManyRefusals(u64),
-    /// Frames waited for payment too long.
-    #[error("not paid: frames waited for {} s", .0.as_secs())]
-    NotPaid(Duration),
-    /// The last set is over and no other can be offered.
-    #[error("no set can be offered: {0}")]
-    NoSet(OfferRefusal),
-}
-
-/// What the session wants done.
-#[derive(Clone, Debug)]
-pub enum RecipientOutput {
-    /// Write these bytes to the receipts channel as they are.
-    Receipt(Bytes),
-    /// Store this winner (O2), then call [`SessionRecipient::stored`]. Frames go on meanwhile.
-    StoreWinner(Box<Winner>),
-    /// End the session.
-    End(SessionEnd),
-}
-
-/// Refused tickets by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct RefusedCounts {
-    /// No such set.
-    pub unknown_set: u64,
-    /// The set was sealed.
-    pub sealed_set: u64,
-    /// Nonce out of range.
-    pub nonce_range: u64,
-    /// Nonce seen before.
-    pub repeated: u64,
-    /// Too many a second.
-    pub rate: u64,
-    /// Not signed by the sender.
-    pub signature: u64,
-}
-
-/// Counts of one session.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct RecipientCounters {
-    /// Tickets that were credited.
-    pub accepted: u64,
-    /// Tickets that won, credited or kept without credit.
-    pub won: u64,
-    /// Tickets of earlier sessions that were looked at.
-    pub resent: u64,
-    /// Refused tickets by reason.
-    pub refused: RefusedCounts,
-    /// Frames admitted.
-    pub admitted: u64,
-    /// Frames sent back.
-    pub returned: u64,
-    /// Frames that were seen and not sent back.
-    pub dropped: u64,
-    /// Times a frame was told to wait.
-    pub waits: u64,
-    /// Sets offered.
-    pub sets: u64,
-    /// Fees of admitted frames.
-    pub debit: Wei,
-    /// Wei of accepted tickets.
-    pub credit: Wei,
-    /// Fees not yet paid.
-    pub at_risk: Wei,
-    /// Limit of the former.
-    pub limit: Wei,
-    /// The limit in frames (Ko).
-    pub frames_at_risk: u32,
-    /// Fee of a frame.
-    pub fee: Wei,
-}
-
-struct InGraph {
+pub(super) struct InGraph {
     pts: i64,
     fee: Wei,
     since: Instant,
@@ -164,30 +40,30 @@ struct InGraph {
 
 /// The recipient's half of one session.
 pub struct SessionRecipient {
-    shared: Arc<Shared>,
-    book: Arc<Mutex<Book>>,
-    terms: SessionTerms,
-    price: PricePerPixel,
-    current: LiveSet,
-    previous: Option<LiveSet>,
-    retired: VecDeque<(Set, U256)>,
-    changed: bool,
-    next_attempt: Option<Instant>,
-    refused: VecDeque<RefusedNonce>,
-    rate: RateLimit,
-    frames: Frames,
-    in_graph: VecDeque<InGraph>,
-    preroll_until: Option<i64>,
-    preroll_left: u32,
-    seen_pts: Option<i64>,
-    time_in_graph: Percentile,
+    pub(super) shared: Arc<Shared>,
+    pub(super) book: Arc<Mutex<Book>>,
+    pub(super) terms: SessionTerms,
+    pub(super) price: PricePerPixel,
+    pub(super) current: LiveSet,
+    pub(super) previous: Option<LiveSet>,
+    pub(super) retired: VecDeque<(Set, U256)>,
+    pub(super) changed: bool,
+    pub(super) next_attempt: Option<Instant>,
+    pub(super) refused: VecDeque<RefusedNonce>,
+    pub(super) rate: RateLimit,
+    pub(super) frames: Frames,
+    pub(super) in_graph: VecDeque<InGraph>,
+    pub(super) preroll_until: Option<i64>,
+    pub(super) preroll_left: u32,
+    pub(super) seen_pts: Option<i64>,
+    pub(super) time_in_graph: Percentile,
     /// First and latest time that a frame was told to wait since the last ticket.
-    waiting: Option<(Instant, Instant)>,
-    dirty: bool,
-    last_receipt: Option<Instant>,
-    ended: bool,
-    counters: RecipientCounters,
-    outputs: VecDeque<RecipientOutput>,
+    pub(super) waiting: Option<(Instant, Instant)>,
+    pub(super) dirty: bool,
+    pub(super) last_receipt: Option<Instant>,
+    pub(super) ended: bool,
+    pub(super) counters: RecipientCounters,
+    pub(super) outputs: VecDeque<RecipientOutput>,
 }
 
 impl SessionRecipient {
@@ -300,9 +176,11 @@ impl SessionRecipient {
     pub fn pay_bytes(&mut self, now: Instant, bytes: &[u8]) -> Result<(), SessionEnd> {
         self.frames.push(bytes);
         loop {
-            let record = match self.frames.next_frame().and_then(|frame| {
-                frame.map(|frame| Record::decode(&frame)).transpose()
-            }) {
+            let record = match self
+                .frames
+                .next_frame()
+                .and_then(|frame| frame.map(|frame| Record::decode(&frame)).transpose())
+            {
                 Ok(Some(record)) => record,
                 Ok(None) => break,
                 Err(error) => return Err(self.end(error.into())),
@@ -391,7 +269,8 @@ impl SessionRecipient {
             return None;
         }
         let config = &self.shared.config;
-        let receipt = self.last_receipt.filter(|_| self.dirty).map(|t| t + self.terms.fps.interval());
+        let receipt =
+            self.last_receipt.filter(|_| self.dirty).map(|t| t + self.terms.fps.interval());
         let retire = self.previous.as_ref().and_then(|live| live.retire_at);
         let rotate = self.next_attempt.unwrap_or(self.current.since + config.set_life);
         let rotate = self.previous.is_none().then_some(rotate);
@@ -444,7 +323,7 @@ impl SessionRecipient {
         Admit::Wait(reason)
     }
 
-    fn saw(&mut self, pts: i64) {
+    pub(super) fn saw(&mut self, pts: i64) {
         self.seen_pts = self.seen_pts.max(Some(pts));
         self.dirty = true;
     }
@@ -454,195 +333,10 @@ impl SessionRecipient {
         self.in_graph.remove(at)
     }
 
-    fn reverse(&mut self, fee: Wei) {
+    pub(super) fn reverse(&mut self, fee: Wei) {
         self.counters.debit = self.counters.debit.saturating_sub(fee);
         self.counters.dropped += 1;
         self.book.lock().reverse(fee);
-    }
-
-    /// Rule 4, in its order: size and token were checked before.
-    fn ticket(&mut self, now: Instant, record: &TicketRecord) -> Result<(), SessionEnd> {
-        let TicketRecord { serial, nonce, ref signature, .. } = *record;
-        let block = self.shared.head().map(|head| head.block);
-        let Some(live) = [Some(&mut self.current), self.previous.as_mut()]
-            .into_iter()
-            .flatten()
-            .find(|live| live.set.serial == serial && !live.is_sealed(now, block))
-        else {
-            let sets = [Some(&self.current), self.previous.as_ref()].into_iter().flatten();
-            let known = sets
-                .map(|live| (&live.set, live.rand))
-                .chain(self.retired.iter().map(|(set, rand)| (set, *rand)))
-                .find(|(set, _)| set.serial == serial)
-                .map(|(set, rand)| (set.clone(), rand));
-            let Some((set, rand)) = known else {
-                self.counters.refused.unknown_set += 1;
-                return self.refuse(serial, nonce, RefusalCode::UnknownSet);
-            };
-            self.counters.refused.sealed_set += 1;
-            self.keep_if_it_wins(&set, rand, nonce, signature)?;
-            return self.refuse(serial, nonce, RefusalCode::SealedSet);
-        };
-        match live.check(nonce, || self.rate.allows(now, self.terms.fps)) {
-            Verdict::Ask => {}
-            Verdict::Repeated => {
-                // Sent again because its receipt was late: no refusal, nothing to credit.
-                self.counters.refused.repeated += 1;
-                return self.refused_quietly();
-            }
-            Verdict::Range => {
-                self.counters.refused.nonce_range += 1;
-                return self.refuse(serial, nonce, RefusalCode::NonceRange);
-            }
-            Verdict::Rate => {
-                self.counters.refused.rate += 1;
-                let (set, rand) = (live.set.clone(), live.rand);
-                self.keep_if_it_wins(&set, rand, nonce, signature)?;
-                return self.refuse(serial, nonce, RefusalCode::Rate);
-            }
-        }
-        let ticket = live.set.ticket(nonce);
-        let hash = ticket.hash();
-        let signer = (self.shared.recover)(&crate::ticket::signing_digest(&hash), signature);
-        if signer != Some(ticket.sender) {
-            self.counters.refused.signature += 1;
-            return Err(SessionEnd::WrongSignature { serial, nonce });
-        }
-        let wins = crate::ticket::wins(signature, &live.rand, &ticket.win_prob);
-        live.accept(nonce, wins.then_some(hash));
-        let fee = live.set.fee;
-        let winner = wins.then(|| (live.set.clone(), live.rand));
-        self.counters.accepted += 1;
-        self.counters.credit = self.counters.credit.saturating_add(fee);
-        self.book.lock().credit(fee);
-        self.waiting = None;
-        self.dirty = true;
-        if let Some((set, rand)) = winner {
-            self.store(&set, rand, nonce, *signature, true);
-        }
-        if self.current.window.highest() + NONCES_AHEAD > NONCE_MAX {
-            self.tick(now);
-        }
-        Ok(())
-    }
-
-    /// Rule 7: a refused ticket that wins is kept. The win test comes first, it is the cheap one.
-    fn keep_if_it_wins(
-        &mut self,
-        set: &Set,
-        rand: U256,
-        nonce: u32,
-        signature: &crate::ticket::Signature,
-    ) -> Result<(), SessionEnd> {
-        if nonce == 0 || !crate::ticket::wins(signature, &rand, &set.win_prob) {
-            return Ok(());
-        }
-        let ticket = set.ticket(nonce);
-        if (self.shared.recover)(&ticket.digest(), signature) != Some(ticket.sender) {
-            self.counters.refused.signature += 1;
-            return Err(SessionEnd::WrongSignature { serial: set.serial, nonce });
-        }
-        self.store(set, rand, nonce, *signature, false);
-        Ok(())
-    }
-
-    fn resent(&mut self, resend: &Resend) -> Result<(), SessionEnd> {
-        let (set, nonce) = (&*resend.set, resend.nonce);
-        self.counters.resent += 1;
-        let ours = set.recipient == self.shared.config.address && set.sender == self.terms.sender;
-        if self.counters.resent > u64::from(RESENDS_MAX) || !ours || nonce > NONCE_MAX {
-            self.counters.refused.unknown_set += 1;
-            return self.refused_quietly();
-        }
-        match set.open(&self.shared.config.secret, self.shared.view.network()) {
-            Some(rand) => self.keep_if_it_wins(set, rand, nonce, &resend.signature),
-            None => {
-                self.counters.refused.unknown_set += 1;
-                self.refused_quietly()
-            }
-        }
-    }
-
-    fn store(
-        &mut self,
-        set: &Set,
-        rand: U256,
-        nonce: u32,
-        signature: crate::ticket::Signature,
-        credited: bool,
-    ) {
-        let last_round = self
-            .shared
-            .head()
-            .map_or(set.creation.round, |head| head.last_redeemable_round(set.creation.round));
-        let winner = Winner::new(set, nonce, signature, rand, last_round, credited);
-        self.counters.won += 1;
-        self.book.lock().hold(set.face_value);
-        self.outputs.push_back(RecipientOutput::StoreWinner(Box::new(winner)));
-    }
-
-    fn refuse(&mut self, serial: u32, nonce: u32, code: RefusalCode) -> Result<(), SessionEnd> {
-        let refusal = RefusedNonce { serial, nonce, code };
-        if !self.refused.contains(&refusal) {
-            if self.refused.len() == REFUSED_MAX {
-                self.refused.pop_front();
-            }
-            self.refused.push_back(refusal);
-        }
-        self.dirty = true;
-        self.refused_quietly()
-    }
-
-    fn refused_quietly(&mut self) -> Result<(), SessionEnd> {
-        let r = &self.counters.refused;
-        let all = r.unknown_set + r.sealed_set + r.nonce_range + r.rate + r.repeated / 8;
-        if all > REFUSALS_MAX { Err(SessionEnd::TooManyRefusals(all)) } else { Ok(()) }
-    }
-
-    fn wants_successor(&self, now: Instant) -> bool {
-        let old = now.saturating_duration_since(self.current.since) >= self.shared.config.set_life;
-        let used_up = self.current.window.highest() + NONCES_AHEAD > NONCE_MAX;
-        let head = self.shared.head();
-        let round = head.is_some_and(|head| {
-            head.round != self.current.set.creation.round || head.block >= self.current.set.seal_block
-        });
-        old || used_up || self.changed || round
-    }
-
-    fn rotate(&mut self, now: Instant) {
-        let held = self.book.lock().held();
-        let serial = self.current.set.serial + 1;
-        let overlap = self.shared.config.set_overlap;
-        match self.shared.make_set(&self.terms, self.price, serial, held) {
-            Ok((set, rand)) => {
-                let mut old =
-                    std::mem::replace(&mut self.current, LiveSet::new(set, rand, now));
-                old.retire_at = Some(now + overlap);
-                self.previous = Some(old);
-                self.counters.sets += 1;
-                self.changed = false;
-                self.next_attempt = None;
-                self.dirty = true;
-            }
-            Err(refusal) => {
-                let last = self.current.since + self.shared.config.set_life + overlap;
-                if now >= last {
-                    self.end(SessionEnd::NoSet(refusal));
-                } else {
-                    self.next_attempt = Some(now + OFFER_RETRY);
-                }
-            }
-        }
-    }
-
-    fn retire_previous(&mut self) {
-        if let Some(live) = self.previous.take() {
-            self.shared.retire(&live.set);
-            if self.retired.len() == RETIRED_SETS_MAX {
-                self.retired.pop_front();
-            }
-            self.retired.push_back((live.set, live.rand));
-        }
     }
 
     fn receipt_if_due(&mut self, now: Instant) {
@@ -670,7 +364,7 @@ impl SessionRecipient {
         self.outputs.push_back(RecipientOutput::Receipt(receipt.encode()));
     }
 
-    fn end(&mut self, end: SessionEnd) -> SessionEnd {
+    pub(super) fn end(&mut self, end: SessionEnd) -> SessionEnd {
         if !self.ended {
             self.ended = true;
             self.outputs.push_back(RecipientOutput::End(end.clone()));

@@ -138,7 +138,10 @@ async fn a_winner_that_cannot_be_paid_in_full_waits_unrevealed_and_is_paid_when_
     let row = &s.store.held_winners().await.unwrap()[0];
     assert_eq!(row.reason, Waiting::NotPayable.as_str());
     assert_eq!(s.ledger.paid_for(&row.winner.hash).await.unwrap(), None, "not thrown away");
-    s.ledger.fund(Address::ZERO, winners[0].ticket.sender, Wei::new(5000), Wei::ZERO).await.unwrap();
+    s.ledger
+        .fund(Address::ZERO, winners[0].ticket.sender, Wei::new(5000), Wei::ZERO)
+        .await
+        .unwrap();
     assert_eq!(s.redeemer.turn().await.unwrap().ended, [1, 0, 0, 0]);
 }
 
@@ -179,10 +182,20 @@ async fn winners_of_a_crashed_process_are_redeemed_from_their_seal_block_on() {
     assert_eq!(redeemer.turn().await.unwrap().ended, [1, 0, 0, 0]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_loop_ends_when_it_is_told_to() {
+#[tokio::test]
+async fn the_loop_redeems_until_it_is_told_to_stop() {
     let s = setup(0, 1_000_000).await;
-    s.redeemer.run(Duration::from_secs(1), tokio::time::sleep(Duration::from_secs(5))).await;
+    let mut session = s.open();
+    s.win(&mut session, 1).await;
+    drop(session);
+    let (ledger, address) = (s.ledger.clone(), s.recipient.address());
+    let paid = tokio::spawn(async move {
+        while ledger.fees(address).await.unwrap().is_zero() {
+            tokio::task::yield_now().await;
+        }
+    });
+    s.redeemer.run(Duration::from_millis(1), async { paid.await.unwrap() }).await;
+    assert_eq!(s.ledger.fees(s.recipient.address()).await.unwrap(), Wei::new(2000));
 }
 
 #[test]

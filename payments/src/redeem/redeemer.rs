@@ -135,11 +135,9 @@ impl<S: Settlement> Redeemer<S> {
                         self.store.note_waiting(&winner.hash, &reason).await?;
                         Ok(None)
                     }
-                    Ok(Redeemed::Never(reason)) => Ok(Some(Outcome {
-                        state: WinnerState::Expired,
-                        amount: Wei::ZERO,
-                        reason,
-                    })),
+                    Ok(Redeemed::Never(reason)) => {
+                        Ok(Some(Outcome { state: WinnerState::Expired, amount: Wei::ZERO, reason }))
+                    }
                     Err(error) => Err(error),
                 })
             }

@@ -8,7 +8,9 @@
 //! Rules by number are those of per-frame-payments.md.
 
 mod frames;
+mod losses;
 mod session;
+mod signing;
 mod tickets;
 
 use std::time::Duration;

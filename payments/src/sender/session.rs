@@ -8,26 +8,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::frames::{FrameBook, LOSS_SPAN, Return};
+use super::frames::{FrameBook, Return};
+use super::signing::BUDGET_RETRY;
 use super::tickets::OpenTickets;
 use super::{LeaveReason, SenderConfig, SenderCounters, SenderTerms};
 use crate::broker::Head;
 use crate::price::{FrameRate, PictureSize, PricePerPixel, Wei};
-use crate::set::{Expected, NONCE_MAX, Set, SetRefusal};
+use crate::set::{Expected, Set, SetRefusal};
 use crate::ticket::TicketSigner;
 use crate::wire::receipt::{RECEIPT_BYTES_MAX, RefusalCode};
-use crate::wire::{Frames, Receipt, Record, Resend, TicketRecord};
+use crate::wire::{Frames, Receipt, Record, Resend};
 
 /// PTS of the ticket that goes ahead of the first frame.
 const BEFORE_FIRST_FRAME: i64 = i64::MIN;
-/// A further budget block is asked for when less than one part in this many is left.
-const BUDGET_LOW_PART: u64 = 4;
-/// Smallest budget block, in fees: a slow stream must not ask for one with each frame.
-const BUDGET_FEES_MIN: u64 = 16;
-/// A refused block is asked for again after this, while something is left.
-const BUDGET_RETRY: Duration = Duration::from_secs(5);
-/// Signatures in one call: more are left for the next.
-const SIGN_MAX: usize = 64;
 /// Sets that unsettled tickets may belong to.
 const SETS_KEPT: usize = 3;
 
@@ -45,34 +38,34 @@ pub enum SenderOutput {
 
 /// The sender's half of one session.
 pub struct SessionSender {
-    config: SenderConfig,
-    terms: SenderTerms,
-    former_size: PictureSize,
-    signer: Arc<dyn TicketSigner>,
-    sets: VecDeque<Set>,
-    nonce: u32,
-    released: Wei,
-    refused: Wei,
-    earned: Wei,
-    signed: u64,
-    tickets: OpenTickets,
-    refusals: HashSet<(u32, u32)>,
-    frames: FrameBook,
-    frames_sent: u64,
-    frames_returned: u64,
-    frames_bad: u64,
-    forgiven: u64,
-    lost_at: VecDeque<Instant>,
-    bad_at: VecDeque<Instant>,
-    held_back: u64,
-    receipts: Frames,
-    told: Receipt,
-    last_receipt: Instant,
-    budget: Wei,
-    budget_asked: bool,
-    budget_retry: Option<Instant>,
-    left: bool,
-    outputs: VecDeque<SenderOutput>,
+    pub(super) config: SenderConfig,
+    pub(super) terms: SenderTerms,
+    pub(super) former_size: PictureSize,
+    pub(super) signer: Arc<dyn TicketSigner>,
+    pub(super) sets: VecDeque<Set>,
+    pub(super) nonce: u32,
+    pub(super) released: Wei,
+    pub(super) refused: Wei,
+    pub(super) earned: Wei,
+    pub(super) signed: u64,
+    pub(super) tickets: OpenTickets,
+    pub(super) refusals: HashSet<(u32, u32)>,
+    pub(super) frames: FrameBook,
+    pub(super) frames_sent: u64,
+    pub(super) frames_returned: u64,
+    pub(super) frames_bad: u64,
+    pub(super) forgiven: u64,
+    pub(super) lost_at: VecDeque<Instant>,
+    pub(super) bad_at: VecDeque<Instant>,
+    pub(super) held_back: u64,
+    pub(super) receipts: Frames,
+    pub(super) told: Receipt,
+    pub(super) last_receipt: Instant,
+    pub(super) budget: Wei,
+    pub(super) budget_asked: bool,
+    pub(super) budget_retry: Option<Instant>,
+    pub(super) left: bool,
+    pub(super) outputs: VecDeque<SenderOutput>,
 }
 
 impl SessionSender {
@@ -216,7 +209,8 @@ impl SessionSender {
     pub fn budget_taken(&mut self, now: Instant, block: Wei) {
         self.budget = self.budget.saturating_add(block);
         self.budget_asked = false;
-        let pts = if self.signed == 0 { BEFORE_FIRST_FRAME } else { self.told.seen_pts.unwrap_or(0) };
+        let pts =
+            if self.signed == 0 { BEFORE_FIRST_FRAME } else { self.told.seen_pts.unwrap_or(0) };
         self.pump(now, pts);
     }
 
@@ -300,7 +294,7 @@ impl SessionSender {
     }
 
     /// Kg: rule 3 with the measured loop, less what the recipient runs ahead on its own.
-    fn frames_at_risk(&self) -> u32 {
+    pub(super) fn frames_at_risk(&self) -> u32 {
         if let Some(fixed) = self.config.frames_at_risk {
             return fixed.max(1);
         }
@@ -343,8 +337,7 @@ impl SessionSender {
         }
         for refusal in &receipt.refused {
             let fresh = self.refusals.insert((refusal.serial, refusal.nonce));
-            let for_good =
-                matches!(refusal.code, RefusalCode::UnknownSet | RefusalCode::SealedSet);
+            let for_good = matches!(refusal.code, RefusalCode::UnknownSet | RefusalCode::SealedSet);
             if for_good && let Some(fee) = self.tickets.refuse(refusal.serial, refusal.nonce) {
                 self.refused = self.refused.saturating_add(fee);
             }
@@ -380,96 +373,7 @@ impl SessionSender {
         Ok(())
     }
 
-    /// Signs while less was released than is owed, within rule 2 and the budget.
-    fn pump(&mut self, now: Instant, pts: i64) {
-        for _ in 0..SIGN_MAX {
-            if self.left || !self.owes() {
-                return;
-            }
-            let fee = self.set().fee;
-            let limit = fee.saturating_mul(u64::from(self.frames_at_risk()));
-            let risk = self.released.saturating_add(fee);
-            let over = risk > self.earned.saturating_add(limit);
-            if over || self.tickets.is_full() || self.nonce >= NONCE_MAX {
-                self.held_back += 1;
-                return;
-            }
-            self.ask_budget(now, fee);
-            let Some(left) = self.budget.checked_sub(fee) else {
-                self.held_back += 1;
-                return;
-            };
-            self.budget = left;
-            self.sign(now, pts, fee);
-        }
-    }
-
-    fn owes(&self) -> bool {
-        if self.signed == 0 {
-            return true;
-        }
-        let owed = self.told.debit.saturating_add(self.frames.under_way(self.told.seen_pts));
-        self.released.saturating_sub(self.refused) < owed
-    }
-
-    fn ask_budget(&mut self, now: Instant, fee: Wei) {
-        let frames = self.terms.fps.frames_ceil(self.config.budget_block).max(BUDGET_FEES_MIN);
-        let block = fee.saturating_mul(frames);
-        let low = Wei(block.0 / alloy_primitives::U256::from(BUDGET_LOW_PART));
-        let wait = self.budget >= fee && self.budget_retry.is_some_and(|at| now < at);
-        if self.budget < low && !self.budget_asked && !wait {
-            self.budget_asked = true;
-            self.outputs.push_back(SenderOutput::TakeBudget(block));
-        }
-    }
-
-    fn sign(&mut self, now: Instant, pts: i64, fee: Wei) {
-        self.nonce += 1;
-        let set = self.set();
-        let (serial, nonce) = (set.serial, self.nonce);
-        let signature = self.signer.sign(set.ticket(nonce).digest());
-        self.signed += 1;
-        self.released = self.released.saturating_add(fee);
-        let record = TicketRecord { serial, nonce, pts, signature };
-        let bytes = self.tickets.add(now, record, fee);
-        self.outputs.push_back(SenderOutput::Pay(bytes));
-    }
-
-    /// Rule 2: frames that the recipient returned and the link lost count as earned, up to a share.
-    fn forgive(&mut self, now: Instant) {
-        let arrived = self.frames_returned + self.frames_bad + self.frames.young();
-        let lost = self.told.returned.saturating_sub(arrived);
-        let recent = |times: &mut VecDeque<Instant>| {
-            times.retain(|at| now.saturating_duration_since(*at) < LOSS_SPAN);
-        };
-        recent(&mut self.lost_at);
-        recent(&mut self.bad_at);
-        while self.forgiven < lost {
-            let sent = self.frames.sent_in_span();
-            let allowed = (sent * self.config.loss_allowed_permille).div_ceil(1000).max(1);
-            if self.lost_at.len() as u32 >= allowed {
-                let lost = self.lost_at.len() as u32 + 1;
-                self.leave(LeaveReason::Lost { lost, sent });
-                return;
-            }
-            self.forgiven += 1;
-            self.lost_at.push_back(now);
-            self.earned = self.earned.saturating_add(self.set().fee);
-        }
-    }
-
-    fn bad_frame(&mut self, now: Instant) {
-        self.frames_bad += 1;
-        self.bad_at.push_back(now);
-        let sent = self.frames.sent_in_span();
-        let allowed = (sent * self.config.loss_allowed_permille).div_ceil(1000).max(1);
-        let bad = self.bad_at.len() as u32;
-        if bad > allowed {
-            self.leave(LeaveReason::Bad { bad, sent });
-        }
-    }
-
-    fn leave(&mut self, reason: LeaveReason) -> LeaveReason {
+    pub(super) fn leave(&mut self, reason: LeaveReason) -> LeaveReason {
         if !self.left {
             self.left = true;
             self.outputs.push_back(SenderOutput::Leave(reason.clone()));

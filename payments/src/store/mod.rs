@@ -112,7 +112,9 @@ impl Store {
             let name = Cow::Borrowed(name);
             Migration::new(version, name, MigrationType::Simple, sql.into_sql_str(), false)
         });
-        Migrator { migrations: Cow::Owned(migrations.into()), ..Migrator::DEFAULT }.run(&pool).await?;
+        Migrator { migrations: Cow::Owned(migrations.into()), ..Migrator::DEFAULT }
+            .run(&pool)
+            .await?;
         Ok(Self { pool })
     }
 

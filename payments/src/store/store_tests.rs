@@ -93,6 +93,72 @@ async fn budget_is_taken_up_to_the_ceiling_and_not_beyond() {
     store.take_budget(&session, Wei::new(u128::MAX), None).await.unwrap();
 }
 
+/// The same schema and the same words on PostgreSQL, where a server is given.
+#[tokio::test]
+async fn the_store_and_the_ledger_work_on_postgresql_too() {
+    let Ok(url) = std::env::var("MILLSTREAM_TEST_POSTGRES") else {
+        println!("skipped: MILLSTREAM_TEST_POSTGRES names no server");
+        return;
+    };
+    let store = Store::open(&url).await.unwrap();
+    let epoch = store.next_epoch().await.unwrap();
+    assert_eq!(store.next_epoch().await.unwrap(), epoch + 1);
+    let won =
+        Winner { hash: alloy_primitives::B256::from(rand::random::<[u8; 32]>()), ..winner(1) };
+    assert_eq!(store.insert_winner(&won).await.unwrap(), Inserted::New);
+    assert_eq!(store.insert_winner(&won).await.unwrap(), Inserted::Known);
+    let row = store.winner(&won.hash).await.unwrap().unwrap();
+    assert_eq!(row.winner, won);
+    assert!(store.held_winners().await.unwrap().iter().any(|row| row.winner == won));
+    let end = Outcome { state: WinnerState::Short, amount: Wei::new(7), reason: "r".into() };
+    assert!(store.close_winner(&won.hash, &end).await.unwrap());
+    assert!(!store.close_winner(&won.hash, &end).await.unwrap());
+    let session = SessionId(alloy_primitives::B256::from(rand::random::<[u8; 32]>()));
+    store.take_budget(&session, Wei::new(5), None).await.unwrap();
+    store.take_budget(&session, Wei::new(5), None).await.unwrap();
+    store.record_session(&session, "sender", &crate::SenderCounters::default()).await.unwrap();
+
+    let ledger = crate::Ledger::open(
+        store.clone(),
+        crate::LedgerConfig::default(),
+        alloy_primitives::B256::from(rand::random::<[u8; 32]>()),
+        testing::recover,
+    )
+    .await
+    .unwrap();
+    let (sender, recipient) =
+        (testing::key(1), alloy_primitives::Address::from(rand::random::<[u8; 20]>()));
+    ledger.join(recipient).await.unwrap();
+    ledger.grant(sender.address(), Wei::new(1 << 40), Wei::new(1 << 40)).await.unwrap();
+    // Many at once: the same ticket is paid once, each other one once.
+    let rand = alloy_primitives::U256::from(5);
+    let head = ledger.head();
+    let tickets: Vec<_> = (0..40u32)
+        .map(|i| {
+            let ticket = crate::Ticket {
+                recipient,
+                sender: sender.address(),
+                face_value: Wei::new(10),
+                win_prob: alloy_primitives::U256::MAX,
+                sender_nonce: rand::random_range(0..u32::MAX / 64) * 64 + i % 10,
+                recipient_rand_hash: crate::ticket::recipient_rand_hash(&rand),
+                creation: crate::ticket::CreationRound { round: head.round, hash: head.round_hash },
+            };
+            let signature = sender.sign(ticket.digest());
+            [(ticket.clone(), signature), (ticket, signature)]
+        })
+        .collect();
+    let mut runs = tokio::task::JoinSet::new();
+    for (ticket, signature) in tickets.into_iter().flatten() {
+        let ledger = ledger.clone();
+        runs.spawn(async move { ledger.redeem_winning_ticket(&ticket, &signature, &rand).await });
+    }
+    let paid = runs.join_all().await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(paid, 40);
+    assert_eq!(ledger.fees(recipient).await.unwrap(), Wei::new(400));
+    store.close().await;
+}
+
 /// The child of the next test: stores winners one after the other and says each after its sync.
 #[tokio::test]
 async fn child_that_stores_until_it_is_killed() {

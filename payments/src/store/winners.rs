@@ -205,8 +205,12 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("count winners"))?;
-        let mut counts = WinnerState::ALL
-            .map(|state| StateCount { state, count: 0, face_value: Wei::ZERO, amount: Wei::ZERO });
+        let mut counts = WinnerState::ALL.map(|state| StateCount {
+            state,
+            count: 0,
+            face_value: Wei::ZERO,
+            amount: Wei::ZERO,
+        });
         for row in &rows {
             let row = Columns { table: "winners", row };
             let word = row.text("state")?;
