@@ -150,7 +150,8 @@ async fn ffmpeg_publishes(more: &str, reordered: bool) {
     assert_eq!(video.len(), 60);
     assert_eq!(video.iter().any(|(pts, dts, _)| pts != dts), reordered);
 
-    let line = format!("-v error -re -copyts -i {} -c copy -f flv {}", path.display(), node.url("cam"));
+    let line =
+        format!("-v error -re -copyts -i {} -c copy -f flv {}", path.display(), node.url("cam"));
     let push = tokio::spawn(async move { run("ffmpeg", &line).await });
     let (tracks, packets) = read_all(node.reader("cam").await).await;
     let output = push.await.unwrap();
@@ -229,7 +230,10 @@ async fn assert_untouched(reader: &mut Reader, count: usize) {
         match tokio::time::timeout(PATIENCE, reader.next()).await.expect("the stream goes on") {
             Item::Packet(packet) if packet.kind == TrackKind::Video => {
                 let time = packet.dts.as_millis();
-                assert!(last.is_none_or(|last| (35..=45).contains(&(time - last))), "{last:?} {time}");
+                assert!(
+                    last.is_none_or(|last| (35..=45).contains(&(time - last))),
+                    "{last:?} {time}"
+                );
                 last = Some(time);
                 seen += 1;
             }
@@ -246,8 +250,7 @@ async fn ffprobe_and_ffmpeg_play_from_us() {
     let _live = live(&node, "cam").await;
     let mut reader = node.reader("cam").await;
     assert_untouched(&mut reader, 30).await;
-    let (video, audio) =
-        probe(&format!("-read_intervals %+2 {}", node.url("cam"))).await;
+    let (video, audio) = probe(&format!("-read_intervals %+2 {}", node.url("cam"))).await;
     assert!(video.len() >= 25 && audio.len() >= 40, "{} {}", video.len(), audio.len());
     assert!(video[0].2, "it begins with a key picture");
     assert_eq!(video[0].1, 0, "its time begins at zero");
@@ -273,13 +276,15 @@ async fn a_source_with_b_frames_is_played_with_its_times() {
     let path = dir.path().join("clip.flv");
     clip(&path, "-bf 3 -g 250").await;
     let (source, _) = probe(&path.display().to_string()).await;
-    let line = format!("-v error -re -copyts -i {} -c copy -f flv {}", path.display(), node.url("cam"));
+    let line =
+        format!("-v error -re -copyts -i {} -c copy -f flv {}", path.display(), node.url("cam"));
     let push = tokio::spawn(async move { run("ffmpeg", &line).await });
     drop(node.reader("cam").await);
     let (video, _) = probe(&node.url("cam")).await;
     push.await.unwrap();
     let first = source[0].1;
-    let wanted: Vec<_> = source.iter().map(|(pts, dts, key)| (pts - first, dts - first, *key)).collect();
+    let wanted: Vec<_> =
+        source.iter().map(|(pts, dts, key)| (pts - first, dts - first, *key)).collect();
     assert_eq!(video, wanted);
     node.stop().await;
 }
@@ -362,7 +367,10 @@ async fn a_kicked_publisher_leaves_and_the_server_goes_on() {
     let reader = node.reader("cam").await;
     let sessions = node.sessions.list();
     let [session] = &sessions[..] else { panic!("one session") };
-    assert_eq!((session.state, session.stream.as_ref().unwrap().as_str()), (SessionState::Publish, "cam"));
+    assert_eq!(
+        (session.state, session.stream.as_ref().unwrap().as_str()),
+        (SessionState::Publish, "cam")
+    );
     assert_eq!(session.id.len(), 36);
     assert!(node.sessions.kick(&session.id) && !node.sessions.kick("nobody"));
     read_all(reader).await;

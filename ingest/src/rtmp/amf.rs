@@ -331,7 +331,9 @@ mod tests {
 
     fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
-            any::<f64>().prop_filter("NaN is unlike itself", |n| !n.is_nan()).prop_map(Value::Number),
+            any::<f64>()
+                .prop_filter("NaN is unlike itself", |n| !n.is_nan())
+                .prop_map(Value::Number),
             any::<bool>().prop_map(Value::Boolean),
             "[a-zäß\u{4e00}]{0,20}".prop_map(Value::String),
             Just(Value::Null),
@@ -369,10 +371,10 @@ mod tests {
 
     #[test]
     fn a_value_beyond_a_limit_is_refused_with_its_place() {
-        let mut deep = vec![0x0A, 0, 0, 0, 1].repeat(17);
+        let mut deep = [0x0A, 0, 0, 0, 1].repeat(17);
         deep.push(0x05);
         assert_eq!(read_all(&deep, Limits::COMMAND), Err(AmfError::Deep { at: 85 }));
-        let mut level = vec![0x0A, 0, 0, 0, 1].repeat(16);
+        let mut level = [0x0A, 0, 0, 0, 1].repeat(16);
         level.push(0x05);
         assert!(read_all(&level, Limits::COMMAND).is_ok());
 
@@ -382,8 +384,14 @@ mod tests {
         let many = [0x05; 257];
         assert_eq!(read_all(&many, Limits::COMMAND), Err(AmfError::Many(256)));
         // An array that claims four thousand million members holds none.
-        assert!(matches!(read_all(&[0x0A, 255, 255, 255, 255], Limits::COMMAND), Err(AmfError::Short { .. })));
-        assert_eq!(read_all(&[0x11, 0], Limits::COMMAND), Err(AmfError::Marker { marker: 0x11, at: 0 }));
+        assert!(matches!(
+            read_all(&[0x0A, 255, 255, 255, 255], Limits::COMMAND),
+            Err(AmfError::Short { .. })
+        ));
+        assert_eq!(
+            read_all(&[0x11, 0], Limits::COMMAND),
+            Err(AmfError::Marker { marker: 0x11, at: 0 })
+        );
         assert_eq!(read_all(&[2, 0, 1, 0xFF], Limits::COMMAND), Err(AmfError::Text { at: 3 }));
     }
 }

@@ -155,7 +155,9 @@ mod tests {
         let (mut clock, mut track) = (Clock::default(), Track::default());
         let now = Instant::now();
         let mut last = Pts(-1);
-        for (timestamp, composition) in [(0, 80), (40, -40), (40, 0), (35, 0), (80, 40), (120, -500)] {
+        for (timestamp, composition) in
+            [(0, 80), (40, -40), (40, 0), (35, 0), (80, 40), (120, -500)]
+        {
             let (pts, dts) = clock.stamp(&mut track, timestamp, composition, now);
             assert!(dts > last && pts >= dts, "{timestamp}");
             last = dts;

@@ -225,7 +225,13 @@ impl Connection {
                         media.metadata(&values, &mut out);
                         Ok(())
                     }
-                    Event::End => return Ok(()),
+                    Event::End => {
+                        // The name is free from here on; clients end a stream in several steps and
+                        // take it ill when the connection goes before they are through.
+                        drop(writer);
+                        self.linger().await;
+                        return Ok(());
+                    }
                     Event::Wish(_) => Ok(()),
                 };
                 for output in out.drain(..) {
@@ -386,9 +392,13 @@ impl Connection {
     /// Sends the last words and waits a moment for the client to go, so that they are not lost in
     /// a reset.
     async fn hang_up(&mut self) {
-        if self.flush().await.is_err() || self.socket.shutdown().await.is_err() {
-            return;
+        if self.flush().await.is_ok() && self.socket.shutdown().await.is_ok() {
+            self.linger().await;
         }
+    }
+
+    /// Waits a moment for the client to go.
+    async fn linger(&mut self) {
         let mut rest = [0; 1024];
         let gone = async { while matches!(self.socket.read(&mut rest).await, Ok(1..)) {} };
         let _ = tokio::time::timeout(LINGER, gone).await;

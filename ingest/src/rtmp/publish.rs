@@ -131,8 +131,7 @@ impl Publish {
         let named = |value: &Value| value.as_str() == Some("onMetaData");
         let Some(at) = values.iter().position(named) else { return };
         let Some(facts) = values.get(at + 1) else { return };
-        let announced =
-            (facts.get("videocodecid").is_some(), facts.get("audiocodecid").is_some());
+        let announced = (facts.get("videocodecid").is_some(), facts.get("audiocodecid").is_some());
         // A writer that names neither says nothing.
         if announced != (false, false) {
             self.announced = Some(announced);

@@ -59,7 +59,8 @@ impl Feed {
 
     fn announce(&mut self, names: &[&str]) {
         let facts = names.iter().map(|name| ((*name).to_owned(), Value::Number(7.0)));
-        let values = ["@setDataFrame".into(), "onMetaData".into(), Value::EcmaArray(facts.collect())];
+        let values =
+            ["@setDataFrame".into(), "onMetaData".into(), Value::EcmaArray(facts.collect())];
         self.media.metadata(&values, &mut self.out);
     }
 
@@ -73,11 +74,13 @@ impl Feed {
     }
 
     fn packets(&self) -> Vec<&Packet> {
-        let packet = |output| match output {
-            &Output::Packet(ref packet) => Some(packet),
-            Output::Tracks(_) => None,
-        };
-        self.out.iter().filter_map(packet).collect()
+        let mut packets = Vec::new();
+        for output in &self.out {
+            if let Output::Packet(packet) = output {
+                packets.push(packet);
+            }
+        }
+        packets
     }
 }
 
@@ -230,7 +233,15 @@ fn what_a_viewer_gets_is_what_was_published_with_times_from_zero() {
     let facts = |feed: &Feed, shift: i64| -> Vec<_> {
         let packets = feed.packets().into_iter();
         packets
-            .map(|p| (p.kind, p.pts.as_millis() - shift, p.dts.as_millis() - shift, p.key, p.data.clone()))
+            .map(|p| {
+                (
+                    p.kind,
+                    p.pts.as_millis() - shift,
+                    p.dts.as_millis() - shift,
+                    p.key,
+                    p.data.clone(),
+                )
+            })
             .collect()
     };
     assert_eq!(facts(&seen, 0), facts(&feed, 5000));
@@ -262,21 +273,14 @@ fn a_viewer_begins_with_a_key_picture_and_again_after_a_loss() {
 
 #[test]
 fn opus_goes_only_to_viewers_who_asked_for_it() {
-    let audio = AudioTrack {
-        codec: Codec::Opus,
-        sample_rate: 48_000,
-        channels: 2,
-        config: Bytes::new(),
-    };
+    let audio =
+        AudioTrack { codec: Codec::Opus, sample_rate: 48_000, channels: 2, config: Bytes::new() };
     let tracks = Tracks { video: None, audio: Some(audio) };
     assert!(!Play::new(false).tracks(&tracks, &mut |_, _, _| {}));
     let pts = Pts::from_millis(20);
     let data = Bytes::from_static(b"opus");
     let (kind, arrived) = (TrackKind::Audio, Instant::now() + Duration::ZERO);
     let packet = Packet { kind, pts, dts: pts, key: true, data, arrived };
-    let seen = watch(
-        &mut Play::new(true),
-        &[Output::Tracks(tracks), Output::Packet(packet)],
-    );
+    let seen = watch(&mut Play::new(true), &[Output::Tracks(tracks), Output::Packet(packet)]);
     assert_eq!(seen.media.tracks.audio.unwrap().channels, 2);
 }

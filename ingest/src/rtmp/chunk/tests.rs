@@ -1,7 +1,9 @@
 //! Chunks: round trips, vectors around the edges, and what a reader refuses.
 
+use bytes::BufMut;
 use proptest::prelude::*;
 
+use super::read::FIRST_RESERVE;
 use super::*;
 
 const LIMITS: Limits = Limits { message_bytes: 10 << 20, unfinished_bytes: 12 << 20, streams: 32 };
@@ -178,7 +180,7 @@ fn memory_follows_what_has_come_and_not_what_was_declared() {
     let mut input = BytesMut::from(&head(0, 3, 0, 10 << 20, 9)[..]);
     input.put_bytes(0, 100);
     assert_eq!(reader.next(&mut input), Ok(None));
-    assert!(reader.streams[0].data.capacity() <= FIRST_RESERVE);
+    assert!(reader.memory() <= FIRST_RESERVE);
 }
 
 #[derive(Clone, Debug)]
@@ -193,8 +195,13 @@ struct Sent {
 fn any_sent() -> impl Strategy<Value = Sent> {
     let step = prop_oneof![0_u32..3, Just(40), Just(0xFF_FFFF), Just(0xFF_FFFE), any::<u32>()];
     let data = prop::collection::vec(any::<u8>(), 0..700);
-    (3_u8..7, 8_u8..10, 0_u32..2, step, data)
-        .prop_map(|(id, kind, stream, step, data)| Sent { id, kind, stream, step, data })
+    (3_u8..7, 8_u8..10, 0_u32..2, step, data).prop_map(|(id, kind, stream, step, data)| Sent {
+        id,
+        kind,
+        stream,
+        step,
+        data,
+    })
 }
 
 proptest! {

@@ -29,7 +29,8 @@ impl Client {
         assert_eq!(session.handle(now, &mut hello).unwrap(), None);
         let answer = session.output().split();
         assert_eq!(answer.len(), 1 + 2 * 1536);
-        let limits = chunk::Limits { message_bytes: 1 << 24, unfinished_bytes: 1 << 24, streams: 64 };
+        let limits =
+            chunk::Limits { message_bytes: 1 << 24, unfinished_bytes: 1 << 24, streams: 64 };
         Self { now, session, writer: chunk::Writer::new(), reader: chunk::Reader::new(limits) }
     }
 
@@ -116,7 +117,9 @@ fn a_publisher_is_led_through_and_its_media_come_out() {
         let mut client = Client::new();
         let facts = object([("app", "cam".into())]);
         client.command(kind, &["connect".into(), 1.0.into(), facts]).unwrap();
-        for (index, name) in ["releaseStream", "FCPublish", "createStream", "_checkbw"].iter().enumerate() {
+        for (index, name) in
+            ["releaseStream", "FCPublish", "createStream", "_checkbw"].iter().enumerate()
+        {
             let transaction = 2.0 + index as f64;
             client.command(kind, &[(*name).into(), transaction.into(), Value::Null]).unwrap();
             let wanted = format!("[String(\"_result\"), Number({transaction:?})");
@@ -175,7 +178,7 @@ fn much_is_taken_only_from_those_who_may() {
 
     let mut client = Client::new();
     client.connect("cam", "");
-    let deep = [vec![0x0A, 0, 0, 0, 1].repeat(20), vec![5]].concat();
+    let deep = [[0x0A, 0, 0, 0, 1].repeat(20), vec![5]].concat();
     assert!(matches!(client.send(20, 0, 0, &deep), Err(Error::Amf(amf::AmfError::Deep { .. }))));
 
     let mut client = Client::publishing();

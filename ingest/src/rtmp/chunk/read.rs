@@ -1,72 +1,13 @@
-//! The chunk stream in both directions (Adobe RTMP 1.0, 5.3 and 5.4): messages cut into chunks,
-//! several of them interleaved.
-//!
-//! The reader believes no number of the peer: a message's memory grows with the bytes that have
-//! come, and messages, chunk streams and the sum of unfinished messages are limited.
+//! Chunks in: messages put together from what a peer sends.
 
 use bytes::{Buf, BufMut, BytesMut};
 
-/// Chunk size of both directions until somebody says otherwise.
-const CHUNK_SIZE_START: usize = 128;
-
-/// No message is longer, so no chunk is (5.4.1).
-const CHUNK_SIZE_MAX: usize = 0xFF_FFFF;
-
-/// This timestamp field says that the real one follows in four bytes (5.3.1.3).
-const EXTENDED: u32 = 0xFF_FFFF;
+use super::{
+    ABORT, CHUNK_SIZE_MAX, CHUNK_SIZE_START, ChunkError, EXTENDED, Message, SET_CHUNK_SIZE, control,
+};
 
 /// Memory taken for a message when its first chunk comes.
-const FIRST_RESERVE: usize = 16 << 10;
-
-/// Control messages that change the chunk stream itself.
-const SET_CHUNK_SIZE: u8 = 1;
-const ABORT: u8 = 2;
-
-/// Why bytes are not a chunk stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChunkError {
-    /// Zero, or the top bit set.
-    #[error("chunk size {0:#x} is not one")]
-    Size(u32),
-    /// The declared length of a message is over the limit.
-    #[error("a message of {length} bytes on chunk stream {chunk_stream}, at most {limit} are taken")]
-    Long {
-        /// Where.
-        chunk_stream: u32,
-        /// What was declared.
-        length: usize,
-        /// What is taken at this point of the session.
-        limit: usize,
-    },
-    /// The unfinished messages together are over the limit.
-    #[error("more than {0} bytes of unfinished messages")]
-    Unfinished(usize),
-    /// More chunk streams than anybody needs.
-    #[error("more than {0} chunk streams")]
-    Streams(usize),
-    /// A short header without a full one before it.
-    #[error("chunk stream {chunk_stream} begins with header type {format}, which needs one before it")]
-    Fresh {
-        /// Where.
-        chunk_stream: u32,
-        /// The header type.
-        format: u8,
-    },
-    /// A new message before the last one on the same chunk stream was complete.
-    #[error("a message on chunk stream {chunk_stream} is cut off after {have} of {length} bytes")]
-    Interrupted {
-        /// Where.
-        chunk_stream: u32,
-        /// Bytes that came.
-        have: usize,
-        /// Bytes declared.
-        length: usize,
-    },
-    /// A control message without its four bytes.
-    #[error("control message {0} is too short")]
-    Control(u8),
-}
+pub(super) const FIRST_RESERVE: usize = 16 << 10;
 
 /// What a reader takes.
 #[derive(Clone, Copy, Debug)]
@@ -77,19 +18,6 @@ pub(crate) struct Limits {
     pub(crate) unfinished_bytes: usize,
     /// Chunk streams.
     pub(crate) streams: usize,
-}
-
-/// One message, whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Message {
-    /// Message type id (5.4 and 7.1).
-    pub(crate) kind: u8,
-    /// Message stream id.
-    pub(crate) stream: u32,
-    /// Milliseconds, wrapping at 32 bits.
-    pub(crate) timestamp: u32,
-    /// The payload, alone in its buffer.
-    pub(crate) data: BytesMut,
 }
 
 /// Puts messages together.
@@ -132,6 +60,12 @@ impl Reader {
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Memory held for unfinished messages, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.streams.iter().map(|stream| stream.data.capacity()).sum()
     }
 
     /// Takes bytes off `input` until a message is complete. `None` when more bytes are needed;
@@ -219,7 +153,8 @@ impl Reader {
             stream.timestamp =
                 if format == 0 { value } else { stream.timestamp.wrapping_add(value) };
             if format <= 1 {
-                stream.length = (usize::from(header[3]) << 16) | (usize::from(header[4]) << 8)
+                stream.length = (usize::from(header[3]) << 16)
+                    | (usize::from(header[4]) << 8)
                     | usize::from(header[5]);
                 stream.kind = header[6];
             }
@@ -290,11 +225,6 @@ impl Reader {
     }
 }
 
-/// The four bytes that a control message consists of.
-pub(crate) fn control(message: &Message) -> Result<u32, ChunkError> {
-    message.data.first_chunk().map(|b| u32::from_be_bytes(*b)).ok_or(ChunkError::Control(message.kind))
-}
-
 /// Makes room for `more` bytes in a message of `length`, doubling, and never beyond its end.
 fn make_room(data: &mut BytesMut, more: usize, length: usize) {
     if data.capacity() - data.len() < more {
@@ -321,128 +251,3 @@ fn be24(bytes: &[u8]) -> u32 {
 fn be32(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
-
-/// Cuts messages into chunks.
-pub(crate) struct Writer {
-    chunk_size: usize,
-    streams: Vec<Outgoing>,
-}
-
-struct Outgoing {
-    id: u8,
-    timestamp: u32,
-    /// Distance of the last two messages; `None` after a full header, whose meaning for a type 3
-    /// header clients disagree about.
-    delta: Option<u32>,
-    length: usize,
-    kind: u8,
-    stream: u32,
-}
-
-impl Writer {
-    pub(crate) fn new() -> Self {
-        Self { chunk_size: CHUNK_SIZE_START, streams: Vec::new() }
-    }
-
-    /// Tells the peer of a new chunk size and uses it from there on.
-    pub(crate) fn set_chunk_size(&mut self, size: u32, out: &mut BytesMut) {
-        debug_assert!(size >= 1 && size as usize <= CHUNK_SIZE_MAX);
-        self.write(out, 2, SET_CHUNK_SIZE, 0, 0, &[&size.to_be_bytes()]);
-        self.chunk_size = size as usize;
-    }
-
-    /// Appends a message whose payload is `parts` one after the other, at most 16 MiB.
-    /// `chunk_stream` is from 2 to 63.
-    pub(crate) fn write(
-        &mut self,
-        out: &mut BytesMut,
-        chunk_stream: u8,
-        kind: u8,
-        stream: u32,
-        timestamp: u32,
-        parts: &[&[u8]],
-    ) {
-        debug_assert!((2..64).contains(&chunk_stream));
-        let length = parts.iter().map(|part| part.len()).sum::<usize>();
-        debug_assert!(length <= CHUNK_SIZE_MAX);
-        out.reserve(length + 18 + (length / self.chunk_size) * 5);
-        let extended = self.header(out, chunk_stream, kind, stream, timestamp, length);
-        let mut room = self.chunk_size;
-        for part in parts {
-            let mut part = *part;
-            while !part.is_empty() {
-                if room == 0 {
-                    out.put_u8(0xC0 | chunk_stream);
-                    if extended {
-                        out.put_u32(timestamp);
-                    }
-                    room = self.chunk_size;
-                }
-                let (now, later) = part.split_at(part.len().min(room));
-                out.put_slice(now);
-                room -= now.len();
-                part = later;
-            }
-        }
-    }
-
-    /// Writes the shortest header that every client reads alike; true when its timestamp is in
-    /// the extended field.
-    fn header(
-        &mut self,
-        out: &mut BytesMut,
-        id: u8,
-        kind: u8,
-        stream: u32,
-        timestamp: u32,
-        length: usize,
-    ) -> bool {
-        let index = self.streams.iter().position(|known| known.id == id);
-        let last = index.map(|index| &mut self.streams[index]);
-        // A delta that needs the extended field, or goes back, is sent as a full header instead.
-        let delta = last
-            .as_ref()
-            .filter(|last| last.stream == stream && timestamp >= last.timestamp)
-            .map(|last| timestamp - last.timestamp)
-            .filter(|delta| *delta < EXTENDED);
-        let put24 = |out: &mut BytesMut, value: u32| out.put_slice(&value.to_be_bytes()[1..]);
-        let mut extended = false;
-        match (&last, delta) {
-            (Some(last), Some(delta)) if last.length == length && last.kind == kind => {
-                if last.delta == Some(delta) {
-                    out.put_u8(0xC0 | id);
-                } else {
-                    out.put_u8(0x80 | id);
-                    put24(out, delta);
-                }
-            }
-            (Some(_), Some(delta)) => {
-                out.put_u8(0x40 | id);
-                put24(out, delta);
-                put24(out, length as u32);
-                out.put_u8(kind);
-            }
-            _ => {
-                extended = timestamp >= EXTENDED;
-                out.put_u8(id);
-                put24(out, timestamp.min(EXTENDED));
-                put24(out, length as u32);
-                out.put_u8(kind);
-                out.put_u32_le(stream);
-                if extended {
-                    out.put_u32(timestamp);
-                }
-            }
-        }
-        let now = Outgoing { id, timestamp, delta, length, kind, stream };
-        match last {
-            Some(last) => *last = now,
-            None => self.streams.push(now),
-        }
-        extended
-    }
-}
-
-#[cfg(test)]
-#[path = "chunk_tests.rs"]
-mod tests;
