@@ -1,6 +1,8 @@
 //! WebRTC through the real socket, thread and routes. The other side is made of the same parts
 //! ([`peer`]) where a test must do something wrong, else FFmpeg and aiortc.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests")]
+
 #[path = "webrtc/clients.rs"]
 mod clients;
 #[path = "webrtc/harness.rs"]
