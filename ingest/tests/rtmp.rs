@@ -1,5 +1,7 @@
 //! The RTMP server with real clients: ffmpeg, ffprobe and GStreamer; and with bad ones beside them.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;

@@ -140,6 +140,13 @@ mod tests {
     }
 
     #[test]
+    fn a_track_that_begins_after_a_restart_is_on_the_new_line() {
+        let (mut clock, mut video, mut audio) = Default::default();
+        assert_eq!(run(&mut clock, &mut video, &[5000, 5040, 0, 40]), [5000, 5040, 5080, 5120]);
+        assert_eq!(run(&mut clock, &mut audio, &[45, 65]), [5125, 5145]);
+    }
+
+    #[test]
     fn a_leap_forward_is_closed_unless_that_time_really_passed() {
         let (mut clock, mut track) = (Clock::default(), Track::default());
         assert_eq!(run(&mut clock, &mut track, &[0, 20, 1_000_020]), [0, 20, 40]);
