@@ -49,9 +49,10 @@ impl NodeAccess {
         }
         // Takes the same time however much of it is right.
         let same = |a: &str, b: &str| bool::from(a.as_bytes().ct_eq(b.as_bytes()));
-        let bearer = same(&request.token, password)
-            || same(&request.token, &format!("{user}:{password}"));
-        let pair = (user.is_empty() || same(&request.user, user)) && same(&request.password, password);
+        let bearer =
+            same(&request.token, password) || same(&request.token, &format!("{user}:{password}"));
+        let pair =
+            (user.is_empty() || same(&request.user, user)) && same(&request.password, password);
         if bearer || pair {
             return Ok(());
         }
@@ -182,9 +183,18 @@ mod tests {
         let access = NodeAccess::new(config::Auth { webhook, ..Default::default() }, client());
         assert!(access.check(request(Action::Publish, "u", "good", "")).await.is_ok());
         let body = seen.lock().clone();
-        for field in
-            ["user", "password", "token", "ip", "action", "path", "protocol", "id", "query", "userAgent"]
-        {
+        for field in [
+            "user",
+            "password",
+            "token",
+            "ip",
+            "action",
+            "path",
+            "protocol",
+            "id",
+            "query",
+            "userAgent",
+        ] {
             assert!(body.get(field).is_some(), "{field} is missing");
         }
         let refused = access.check(request(Action::Publish, "u", "bad", "")).await.unwrap_err();

@@ -91,7 +91,7 @@ fn own_host(headers: &HeaderMap) -> bool {
 }
 
 async fn status(State(parts): State<Parts>) -> Json<crate::status::Snapshot> {
-    Json(parts.snapshot())
+    Json(parts.snapshot().await)
 }
 
 async fn trace(State(parts): State<Parts>) -> Json<Vec<crate::hops::Row>> {
@@ -104,7 +104,7 @@ async fn object_info(State(parts): State<Parts>) -> Json<Value> {
 
 async fn metrics(State(parts): State<Parts>) -> Response {
     let kind = [(header::CONTENT_TYPE, dashboards::metrics::CONTENT_TYPE)];
-    (kind, parts.exposition().render()).into_response()
+    (kind, parts.exposition().await.render()).into_response()
 }
 
 /// `GET /v1/streams/{name}/graph`: the graph in force.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use ingest::StreamName;
 use ingest::hub::{Hub, Item, Publisher, Reader, Start, Writer};
 use ingest::webrtc::{ViewError, Views};
-use ingest::StreamName;
 use parking_lot::Mutex;
 use pipeline::packet::VideoTrack;
 use pipeline::run::{self, Engine, NoGate, Sink, Timing};

@@ -148,7 +148,8 @@ fn picture(number: i64) -> Frame {
             plane[y * half_width..y * half_width + COUNTER_BITS * SQUARE / 2].fill(128);
         }
     }
-    let plane = |offset, width: usize, rows| Plane { offset, stride: width, row_bytes: width, rows };
+    let plane =
+        |offset, width: usize, rows| Plane { offset, stride: width, row_bytes: width, rows };
     let planes = vec![
         plane(0, width, height),
         plane(width * height, half_width, half_height),

@@ -76,7 +76,8 @@ mod tests {
         let registry = Registry::host();
         let pipeline = config::Pipeline { graph: "default".into(), ..Default::default() };
         let mut streams = BTreeMap::new();
-        let stream = |graph: &str| config::Stream { graph: Some(graph.into()), ..Default::default() };
+        let stream =
+            |graph: &str| config::Stream { graph: Some(graph.into()), ..Default::default() };
         streams.insert("raw".to_owned(), stream("none"));
         let graphs = Graphs::load(&pipeline, &streams, &registry).unwrap();
         let name = |text| StreamName::parse(text).unwrap();

@@ -33,9 +33,9 @@ impl DataDir {
             .canonicalize()
             .with_context(|| format!("cannot open the data directory {}", path.display()))?;
         let probe = path.join(".writable");
-        fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).with_context(|| {
-            format!("the data directory {} cannot be written", path.display())
-        })?;
+        fs::write(&probe, b"")
+            .and_then(|()| fs::remove_file(&probe))
+            .with_context(|| format!("the data directory {} cannot be written", path.display()))?;
         Ok(Self(path))
     }
 
@@ -92,7 +92,10 @@ impl Certificate {
 }
 
 /// Writes a file that only the node's user can read, whole or not at all.
-fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// The system's, naming the file.
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new()

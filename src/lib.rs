@@ -20,6 +20,7 @@ pub mod identity;
 pub mod link;
 pub mod listen;
 mod logging;
+pub mod money;
 mod node;
 pub mod orchestrator;
 pub mod rpc;
@@ -101,6 +102,14 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Sleeps until then; for ever without a time.
+pub(crate) async fn until(time: Option<std::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A client for services that people name: certificates are checked.

@@ -28,9 +28,6 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a client may take for the head of a request.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 
-/// HTTP/2 windows: live video must not wait for window updates on a link of 200 ms at 80 Mbit/s.
-const WINDOW_BYTES: u32 = 2 << 20;
-
 /// What a listener speaks.
 #[derive(Clone)]
 pub enum Speaks {
@@ -134,13 +131,9 @@ where
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES * 4)
-        .max_concurrent_streams(1024)
-        .keep_alive_interval(Duration::from_secs(20));
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
+    // Live video must not wait for window updates.
+    trickle::tune_connection(&mut builder);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {

@@ -23,6 +23,7 @@ use crate::graphs::Graphs;
 use crate::hops::Hops;
 use crate::identity::{Certificate, DataDir};
 use crate::listen::{self, Speaks};
+use crate::money::Money;
 use crate::orchestrator::{self, Orchestrator};
 use crate::rpc::client::Peer;
 use crate::status::Parts;
@@ -74,23 +75,33 @@ impl Node {
         let versions = codecs::init()?;
         info!(gstreamer = versions.gstreamer, "codecs are ready");
 
+        let orchestrates = settings.roles.contains(&Role::Orchestrator);
+        let orchestrator_key: Option<Arc<dyn Signer>> = match orchestrates {
+            true => Some(Arc::new(KeyFile::open_or_create(&data.join("keys/orchestrator.key"))?)),
+            false => None,
+        };
+        let paid = orchestrator_key.as_ref().map(|k| (k.address(), settings.orchestrator.price.0));
+        let money = Money::open(&data, &settings.payments, paid).await?;
+        let (running, until) = (money.clone(), close.clone());
+        tasks.spawn(async move { running.run(until).await });
+
         let registry = Arc::new(registry(&settings));
         let hops = Arc::new(Hops::new(settings.latency.trace));
         let hub = Hub::new(ingest::hub::Limits::default());
         let mut addresses = Addresses::default();
         let mut parts = Parts::new(hub.clone(), Arc::clone(&hops), Arc::clone(&registry));
 
-        if settings.roles.contains(&Role::Orchestrator) {
+        parts.money = Some(money.clone());
+        if let Some(signer) = orchestrator_key {
             let listener = bind("orchestrator.listen", settings.orchestrator.listen).await?;
             let local = listener.local_addr()?;
             addresses.orchestrator = Some(local);
-            let signer: Arc<dyn Signer> =
-                Arc::new(KeyFile::open_or_create(&data.join("keys/orchestrator.key"))?);
             let orchestrator = Orchestrator::new(orchestrator::Parts {
                 service_uri: service_uri(&settings, local)?,
                 settings: settings.orchestrator.clone(),
                 signer,
                 registry: Arc::clone(&registry),
+                money: money.clone(),
                 hops: Arc::clone(&hops),
                 shutdown: stop.clone(),
             });
@@ -145,6 +156,7 @@ impl Node {
 
             let signer: Arc<dyn Signer> =
                 Arc::new(KeyFile::open_or_create(&data.join("keys/gateway.key"))?);
+            money.grant(signer.address()).await?;
             let graphs = Arc::new(Graphs::load(&settings.pipeline, &settings.streams, &registry)?);
             let gateway = Gateway::new(
                 settings.gateway.clone(),
@@ -152,6 +164,7 @@ impl Node {
                 signer,
                 backends(&settings, parts.orchestrator.as_ref())?,
                 graphs,
+                money.clone(),
                 Arc::clone(&hops),
             );
             let running = gateway.clone();
@@ -281,8 +294,7 @@ fn service_uri(settings: &Settings, local: SocketAddr) -> Result<Url> {
 /// `public`: what listens on loopback for people and peers listens on all addresses.
 fn open_to_all(settings: &mut Settings) {
     let Settings { rtmp, http, webrtc, orchestrator, .. } = settings;
-    for listen in
-        [&mut rtmp.listen, &mut http.listen, &mut webrtc.listen, &mut orchestrator.listen]
+    for listen in [&mut rtmp.listen, &mut http.listen, &mut webrtc.listen, &mut orchestrator.listen]
     {
         if listen.ip().is_loopback() {
             listen.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));

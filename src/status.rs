@@ -12,12 +12,14 @@ use axum::routing::get;
 use dashboards::metrics::Exposition;
 use ingest::hub::StreamStatus;
 use ingest::{Hub, rtmp, webrtc};
+use payments::{RecipientCounters, SenderCounters};
 use pipeline::graph::Registry;
 use serde::Serialize;
 
 use crate::bridge::{Bridges, Needs};
 use crate::gateway::{self, Gateway};
 use crate::hops::{BOUNDS, Hop, Hops};
+use crate::money::{Money, MoneyStatus};
 use crate::orchestrator::{self, Orchestrator};
 use crate::rpc::credentials::unix_millis;
 
@@ -34,6 +36,8 @@ pub struct Parts {
     pub gateway: Option<Gateway>,
     /// The orchestrator role.
     pub orchestrator: Option<Orchestrator>,
+    /// Store and ledger.
+    pub money: Option<Money>,
     /// Streams made playable.
     pub bridges: Option<Bridges>,
     /// RTMP connections.
@@ -52,6 +56,7 @@ impl Parts {
             registry,
             gateway: None,
             orchestrator: None,
+            money: None,
             bridges: None,
             rtmp: None,
             webrtc: None,
@@ -60,8 +65,12 @@ impl Parts {
     }
 
     /// Everything at this moment.
-    pub fn snapshot(&self) -> Snapshot {
+    pub async fn snapshot(&self) -> Snapshot {
         let streams = self.hub.list().into_iter().map(|status| self.stream(status)).collect();
+        let money = match &self.money {
+            Some(money) => money.status().await.ok(),
+            None => None,
+        };
         Snapshot {
             node: NodeStatus {
                 version: env!("CARGO_PKG_VERSION"),
@@ -74,6 +83,9 @@ impl Parts {
             streams,
             jobs: self.orchestrator.as_ref().map(Orchestrator::sessions).unwrap_or_default(),
             capacity: self.orchestrator.as_ref().map(Orchestrator::capacity),
+            money,
+            earned: self.orchestrator.as_ref().map(Orchestrator::earned),
+            paid: self.gateway.as_ref().map(Gateway::paid),
             hops: Hop::ALL.into_iter().map(|hop| HopStatus::of(&self.hops, hop)).collect(),
         }
     }
@@ -110,7 +122,7 @@ impl Parts {
     }
 
     /// The node's figures as Prometheus reads them.
-    pub fn exposition(&self) -> Exposition {
+    pub async fn exposition(&self) -> Exposition {
         let mut out = Exposition::new();
         out.gauge(
             "millstream_info",
@@ -123,6 +135,7 @@ impl Parts {
         self.stream_metrics(&mut out);
         self.role_metrics(&mut out);
         self.edge_metrics(&mut out);
+        self.money_metrics(&mut out).await;
         for hop in Hop::ALL {
             let snapshot = self.hops.snapshot(hop);
             out.histogram(
@@ -213,11 +226,78 @@ impl Parts {
         }
     }
 
+    async fn money_metrics(&self, out: &mut Exposition) {
+        if let Some(earned) = self.orchestrator.as_ref().map(Orchestrator::earned) {
+            let tickets = |out: &mut Exposition, name, help, value: u64| {
+                out.counter(name, help, &[], value as f64);
+            };
+            let accepted = "Tickets that were credited";
+            tickets(out, "millstream_tickets_accepted_total", accepted, earned.accepted);
+            tickets(out, "millstream_tickets_won_total", "Tickets that won", earned.won);
+            let refused = earned.refused;
+            for (reason, count) in [
+                ("unknown_set", refused.unknown_set),
+                ("sealed_set", refused.sealed_set),
+                ("nonce_range", refused.nonce_range),
+                ("repeated", refused.repeated),
+                ("rate", refused.rate),
+                ("signature", refused.signature),
+            ] {
+                out.counter(
+                    "millstream_tickets_refused_total",
+                    "Tickets that were refused",
+                    &[("reason", reason)],
+                    count as f64,
+                );
+            }
+            out.counter(
+                "millstream_fees_wei_total",
+                "Fees credited, rounded to what a float holds; exact sums are in the API",
+                &[],
+                earned.credit.approximate(),
+            );
+            out.gauge(
+                "millstream_at_risk_wei",
+                "Fees of admitted frames that are not paid yet, rounded",
+                &[],
+                earned.at_risk.approximate(),
+            );
+        }
+        if let Some(paid) = self.gateway.as_ref().map(Gateway::paid) {
+            out.counter(
+                "millstream_tickets_signed_total",
+                "Tickets that this gateway signed",
+                &[],
+                paid.signed as f64,
+            );
+            out.counter(
+                "millstream_paid_wei_total",
+                "Wei of tickets that this gateway signed, rounded",
+                &[],
+                paid.released.approximate(),
+            );
+        }
+        let Some(money) = &self.money else { return };
+        let Ok(counts) = money.store().winner_counts().await else { return };
+        for count in counts {
+            out.gauge(
+                "millstream_winners",
+                "Winning tickets by state",
+                &[("state", count.state.as_str())],
+                count.count as f64,
+            );
+        }
+    }
+
     fn edge_metrics(&self, out: &mut Exposition) {
         if let Some((_, counters)) = &self.rtmp {
             let rtmp = counters.snapshot();
             for (name, help, value) in [
-                ("millstream_rtmp_connections_total", "RTMP connections accepted", rtmp.connections),
+                (
+                    "millstream_rtmp_connections_total",
+                    "RTMP connections accepted",
+                    rtmp.connections,
+                ),
                 ("millstream_rtmp_refused_total", "RTMP clients turned away", rtmp.refused),
                 ("millstream_rtmp_failed_total", "RTMP connections ended by an error", rtmp.failed),
                 ("millstream_rtmp_received_bytes_total", "Bytes from RTMP clients", rtmp.bytes_in),
@@ -231,18 +311,51 @@ impl Parts {
         let read = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
         let sessions = "WebRTC sessions now";
         let role = |role| [("role", role)];
-        out.gauge("millstream_webrtc_sessions", sessions, &role("publisher"), read(&counters.publishers));
+        out.gauge(
+            "millstream_webrtc_sessions",
+            sessions,
+            &role("publisher"),
+            read(&counters.publishers),
+        );
         out.gauge("millstream_webrtc_sessions", sessions, &role("viewer"), read(&counters.viewers));
         for (name, help, value) in [
             ("millstream_webrtc_sent_packets_total", "RTP packets sent", &counters.packets_sent),
             ("millstream_webrtc_sent_bytes_total", "RTP bytes sent", &counters.bytes_sent),
-            ("millstream_webrtc_received_packets_total", "RTP packets received", &counters.packets_received),
-            ("millstream_webrtc_lost_packets_total", "RTP packets of publishers that never came", &counters.packets_lost),
-            ("millstream_webrtc_nacks_total", "Packets that viewers asked for again", &counters.nacks_received),
-            ("millstream_webrtc_resent_packets_total", "RTP packets sent again", &counters.packets_resent),
-            ("millstream_webrtc_key_frames_wanted_total", "Key frames that viewers asked for", &counters.plis_received),
-            ("millstream_webrtc_dropped_packets_total", "RTP packets that the system did not take", &counters.packets_dropped),
-            ("millstream_webrtc_skipped_frames_total", "Frames that slow viewers lost", &counters.frames_skipped),
+            (
+                "millstream_webrtc_received_packets_total",
+                "RTP packets received",
+                &counters.packets_received,
+            ),
+            (
+                "millstream_webrtc_lost_packets_total",
+                "RTP packets of publishers that never came",
+                &counters.packets_lost,
+            ),
+            (
+                "millstream_webrtc_nacks_total",
+                "Packets that viewers asked for again",
+                &counters.nacks_received,
+            ),
+            (
+                "millstream_webrtc_resent_packets_total",
+                "RTP packets sent again",
+                &counters.packets_resent,
+            ),
+            (
+                "millstream_webrtc_key_frames_wanted_total",
+                "Key frames that viewers asked for",
+                &counters.plis_received,
+            ),
+            (
+                "millstream_webrtc_dropped_packets_total",
+                "RTP packets that the system did not take",
+                &counters.packets_dropped,
+            ),
+            (
+                "millstream_webrtc_skipped_frames_total",
+                "Frames that slow viewers lost",
+                &counters.frames_skipped,
+            ),
         ] {
             out.counter(name, help, &[], read(value));
         }
@@ -269,6 +382,12 @@ pub struct Snapshot {
     jobs: Vec<orchestrator::Status>,
     /// Free and taken places.
     capacity: Option<(usize, usize)>,
+    /// Store and ledger.
+    money: Option<MoneyStatus>,
+    /// What the orchestrator's sessions counted, ended ones included.
+    earned: Option<RecipientCounters>,
+    /// What the gateway's sessions counted, ended ones included.
+    paid: Option<SenderCounters>,
     hops: Vec<HopStatus>,
 }
 

@@ -293,7 +293,9 @@ fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<Str
 /// Rules that hold between settings.
 fn check(settings: &Settings) -> Result<(), LoadError> {
     if settings.roles.is_empty() {
-        return Err(LoadError::Conflict("roles is empty: name gateway, orchestrator or both".into()));
+        return Err(LoadError::Conflict(
+            "roles is empty: name gateway, orchestrator or both".into(),
+        ));
     }
     let auth = &settings.auth;
     let guarded = !auth.publish_password.is_empty() || !auth.webhook.url.is_empty();
@@ -376,10 +378,7 @@ mod tests {
     fn a_public_node_without_publish_credential_is_refused() {
         let refused = Loaded::from_layers(vec![Layer::flag("public", "true")]).unwrap_err();
         assert!(refused.to_string().contains("auth.publish_password"));
-        let layers = vec![
-            Layer::flag("public", "true"),
-            Layer::flag("auth.publish_password", "x"),
-        ];
+        let layers = vec![Layer::flag("public", "true"), Layer::flag("auth.publish_password", "x")];
         assert!(Loaded::from_layers(layers).unwrap().settings.public);
     }
 

@@ -303,8 +303,9 @@ impl Default for Orchestrator {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Payments {
-    /// Face value of a ticket in wei: what a winner pays. Higher means rarer winners.
-    pub face_value: Amount,
+    /// A ticket wins once in so many frames and then pays as many fees; at least 2. Higher means
+    /// rarer winners and fewer redemptions.
+    pub win_one_in: u64,
     /// Database of the local ledger, shared by the gateways and orchestrators that settle with
     /// each other: a path of a SQLite file or a `postgres://` URL; empty: in the data directory.
     pub ledger: String,
@@ -316,21 +317,20 @@ pub struct Payments {
     pub ledger_block_ms: u64,
     /// Local ledger: blocks in a round.
     pub ledger_round_blocks: u64,
-    /// Wei that a gateway may spend in a minute.
-    pub budget_per_minute: Amount,
+    /// Wei that this node's gateway may spend in all.
+    pub budget: Amount,
 }
 
 impl Default for Payments {
     fn default() -> Self {
         Self {
-            // 1200 wei x 640 x 360 pixels is a fee of 2.76e8 wei: one winner in about 360 frames.
-            face_value: amount(100_000_000_000),
+            win_one_in: 1000,
             ledger: String::new(),
             ledger_deposit: amount(ETHER),
             ledger_reserve: amount(ETHER),
             ledger_block_ms: 1000,
-            ledger_round_blocks: 600,
-            budget_per_minute: amount(ETHER / 100),
+            ledger_round_blocks: 3600,
+            budget: amount(ETHER),
         }
     }
 }

@@ -75,7 +75,7 @@ impl Backend {
         match self {
             Self::Local(orchestrator) => {
                 let caller = orchestrator.check_start(&payment, &segment).map_err(refused)?;
-                orchestrator.start(&caller, request.clone()).map_err(refused)
+                orchestrator.start(&caller, request.clone()).await.map_err(refused)
             }
             Self::Remote { peer, .. } => peer.start(request, &payment, &segment).await,
         }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ingest::hub::{Hub, Item, Start};
 use ingest::StreamName;
+use ingest::hub::{Hub, Item, Start};
 use pipeline::packet::VideoTrack;
 use pipeline::{Packet, Pts, Tracks};
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tracing::{Instrument as _, debug};
 
 use super::backend::Backend;
+use super::payer::{Payer, Teller, Told};
 use crate::hops::{Hop, Hops};
 use crate::link;
 use crate::orchestrator::read_document;
@@ -48,6 +49,8 @@ pub enum Notice {
 pub struct Connection {
     notices: mpsc::Receiver<Notice>,
     controls: mpsc::Sender<Control>,
+    /// Tells the payer of frames.
+    pub teller: Teller,
     /// When it was begun.
     pub since: Instant,
     _tasks: JoinSet<()>,
@@ -65,6 +68,12 @@ pub struct Parts {
     pub source: StreamName,
     /// A frame name near the present ones.
     pub near: Option<Pts>,
+    /// Frames up to this one were delivered by another: they are sent, not paid.
+    pub skip_until: Option<Pts>,
+    /// Who pays, and who tells it; nobody where the work costs nothing.
+    pub payer: Option<Payer>,
+    /// Tells the payer.
+    pub teller: Teller,
     /// Where frame times are noted.
     pub hops: Arc<Hops>,
 }
@@ -75,7 +84,7 @@ impl Connection {
     /// # Errors
     /// When a channel cannot be opened.
     pub async fn open(parts: Parts) -> anyhow::Result<Self> {
-        let Parts { backend, answer, hub, source, near, hops } = parts;
+        let Parts { backend, answer, hub, source, near, skip_until, payer, teller, hops } = parts;
         let input = backend.publisher(&answer.publish_url, MPEG_TS).await?;
         let output = backend.subscriber(&answer.subscribe_url).await?;
         let control = backend.publisher(&answer.control_url, JSON).await?;
@@ -95,11 +104,15 @@ impl Connection {
             };
             tasks.spawn(watched.in_current_span());
         };
-        spawn("input", Box::pin(uplink(hub, source, input, Arc::clone(&hops))));
+        let way = Uplink { hub, source, skip_until, teller: teller.clone(), hops };
+        spawn("input", Box::pin(way.run(input)));
+        if let Some(payer) = payer {
+            spawn("payment", Box::pin(payer.run()));
+        }
         spawn("output", Box::pin(downlink(output, near, notify.clone())));
         spawn("control", Box::pin(control_channel(wishes, control)));
         spawn("events", Box::pin(events_channel(events, notify.clone())));
-        Ok(Self { notices, controls, since: Instant::now(), _tasks: tasks })
+        Ok(Self { notices, controls, teller, since: Instant::now(), _tasks: tasks })
     }
 
     /// What happens next. Cancel-safe.
@@ -119,48 +132,60 @@ impl Connection {
 type TaskFuture = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<&'static str>> + Send>>;
 
 /// Source pictures from the hub to the orchestrator.
-async fn uplink(
+struct Uplink {
     hub: Hub,
     source: StreamName,
-    publisher: trickle::Publisher,
+    skip_until: Option<Pts>,
+    teller: Teller,
     hops: Arc<Hops>,
-) -> anyhow::Result<&'static str> {
-    let Some(mut reader) = hub.subscribe(&source, Start::LastKey) else {
-        return Ok("the source is gone");
-    };
-    let mut tracks = Tracks::default();
-    let mut publisher = Some(publisher);
-    let mut sender: Option<link::Sender> = None;
-    loop {
-        match reader.next().await {
-            Item::Tracks(new) => {
-                // Sound stays at the gateway.
-                tracks = Tracks { video: new.video.clone(), audio: None };
-                if let Some(sender) = &mut sender {
-                    sender.set_tracks(&tracks)?;
+}
+
+impl Uplink {
+    async fn run(self, publisher: trickle::Publisher) -> anyhow::Result<&'static str> {
+        let Self { hub, source, skip_until, teller, hops } = self;
+        let Some(mut reader) = hub.subscribe(&source, Start::LastKey) else {
+            return Ok("the source is gone");
+        };
+        let mut tracks = Tracks::default();
+        let mut publisher = Some(publisher);
+        let mut sender: Option<link::Sender> = None;
+        loop {
+            match reader.next().await {
+                Item::Tracks(new) => {
+                    // Sound stays at the gateway.
+                    tracks = Tracks { video: new.video.clone(), audio: None };
+                    if let Some(video) = &tracks.video {
+                        teller.tell(Told::Size(video.size)).await;
+                    }
+                    if let Some(sender) = &mut sender {
+                        sender.set_tracks(&tracks)?;
+                    }
                 }
-            }
-            Item::Packet(packet) if packet.kind.is_video() => {
-                if sender.is_none()
-                    && let Some(publisher) = publisher.take()
-                {
-                    sender = Some(link::Sender::new(publisher, &tracks)?);
+                Item::Packet(packet) if packet.kind.is_video() => {
+                    if sender.is_none()
+                        && let Some(publisher) = publisher.take()
+                    {
+                        sender = Some(link::Sender::new(publisher, &tracks)?);
+                    }
+                    let Some(sender) = &mut sender else { continue };
+                    if !sender.send(&packet).await? {
+                        continue;
+                    }
+                    if skip_until.is_none_or(|until| packet.pts > until) {
+                        teller.tell(Told::Sent(packet.pts)).await;
+                    }
+                    let now = Instant::now();
+                    let took = now.saturating_duration_since(packet.arrived);
+                    hops.note(Hop::Hub, packet.pts, now, took);
                 }
-                let Some(sender) = &mut sender else { continue };
-                if !sender.send(&packet).await? {
-                    continue;
+                Item::Packet(_) => {}
+                Item::Lagged(packets) => debug!(packets, "the way to the orchestrator is too slow"),
+                Item::End => {
+                    if let Some(sender) = sender {
+                        sender.close().await;
+                    }
+                    return Ok("the source ended");
                 }
-                let now = Instant::now();
-                let took = now.saturating_duration_since(packet.arrived);
-                hops.note(Hop::Hub, packet.pts, now, took);
-            }
-            Item::Packet(_) => {}
-            Item::Lagged(packets) => debug!(packets, "the way to the orchestrator is too slow"),
-            Item::End => {
-                if let Some(sender) = sender {
-                    sender.close().await;
-                }
-                return Ok("the source ended");
             }
         }
     }

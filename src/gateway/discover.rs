@@ -83,7 +83,14 @@ impl Discovery {
         price_max: PricePerPixel,
         limit: Duration,
     ) -> Self {
-        Self { backends, signer, price_max, limit, standing: Mutex::default(), registries: Mutex::default() }
+        Self {
+            backends,
+            signer,
+            price_max,
+            limit,
+            standing: Mutex::default(),
+            registries: Mutex::default(),
+        }
     }
 
     /// Asks everybody and ranks the answers.
@@ -101,7 +108,10 @@ impl Discovery {
             .zip(&answers)
             .map(|(backend, (answer, round_trip))| Candidate {
                 url: backend.url().to_owned(),
-                answer: answer.as_ref().map_err(Clone::clone).and_then(|info| facts(info, *round_trip)),
+                answer: answer
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .and_then(|info| facts(info, *round_trip)),
                 standing: standing.get(backend.url()).copied().unwrap_or_default(),
             })
             .collect();

@@ -4,6 +4,7 @@ mod backend;
 mod connection;
 mod discover;
 mod output;
+mod payer;
 mod select;
 mod session;
 mod splice;
@@ -16,6 +17,7 @@ use chain::Signer;
 use ingest::hub::Event;
 use ingest::{Hub, StreamName};
 use parking_lot::Mutex;
+use payments::SenderCounters;
 use pipeline::graph::{Prompt, PromptError, Registry};
 use serde_json::Value;
 use tokio::sync::{broadcast, oneshot};
@@ -26,6 +28,7 @@ use tracing::{Instrument as _, info_span};
 use crate::config;
 use crate::graphs::Graphs;
 use crate::hops::Hops;
+use crate::money::Money;
 
 pub use backend::Backend;
 pub use discover::Discovery;
@@ -42,6 +45,7 @@ pub struct Shared {
     hub: Hub,
     signer: Arc<dyn Signer>,
     discovery: Discovery,
+    money: Money,
     hops: Arc<Hops>,
 }
 
@@ -74,12 +78,13 @@ impl Gateway {
         signer: Arc<dyn Signer>,
         backends: Vec<Backend>,
         graphs: Arc<Graphs>,
+        money: Money,
         hops: Arc<Hops>,
     ) -> Self {
         let limit = Duration::from_millis(settings.discovery_timeout_ms);
         let price_max = settings.price_max.0;
         let discovery = Discovery::new(backends, Arc::clone(&signer), price_max, limit);
-        let shared = Arc::new(Shared { settings, hub, signer, discovery, hops });
+        let shared = Arc::new(Shared { settings, hub, signer, discovery, money, hops });
         Self { shared, graphs, sessions: Arc::default(), tasks: TaskTracker::new() }
     }
 
@@ -168,6 +173,12 @@ impl Gateway {
     async fn registry_of(&self, handle: &Handle) -> Option<Arc<Registry>> {
         let url = handle.status().orchestrator?;
         self.shared.discovery.registry(&url).await
+    }
+
+    /// What all sessions paid since the start.
+    pub fn paid(&self) -> SenderCounters {
+        let running = self.list().into_iter().filter_map(|(_, status)| status.paying);
+        running.fold(self.shared.money.paid_before(), |sum, next| crate::money::plus(&sum, &next))
     }
 
     /// A stream's session.

@@ -159,7 +159,9 @@ pub fn rank(
     }
     // Suspended ones are the last resort, the one released soonest first.
     suspended.sort_by_key(|index| candidates[*index].standing.suspended_until(now));
-    if order.is_empty() && let Some(first) = suspended.first() {
+    if order.is_empty()
+        && let Some(first) = suspended.first()
+    {
         verdicts[*first] = Verdict::Chosen;
     }
     order.extend(suspended);

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use ingest::StreamName;
 use ingest::hub::{Item, Reader, Start};
 use parking_lot::Mutex;
+use payments::{FrameRate, Offer, PictureSize, SenderCounters};
 use pipeline::packet::VideoTrack;
 use pipeline::{Codec, Pts, Tracks, h264};
 use serde::Serialize;
@@ -24,8 +25,11 @@ use super::Shared;
 use super::connection::{self, Connection, Notice};
 use super::discover::{Asked, Choice};
 use super::output::Output;
+use super::payer::{self, Payer, Teller, Told};
+use crate::money::NodeSigner;
 use crate::rpc::capabilities;
 use crate::rpc::live::{Control, EngineStatus, Event, Extras, StartRequest};
+use crate::rpc::net::OrchestratorInfo;
 
 /// Pause before everybody is asked again when nobody takes the job.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -98,6 +102,8 @@ pub struct Status {
     pub refused: u64,
     /// The orchestrator's engine.
     pub engine: Option<EngineStatus>,
+    /// Tickets and frames of the session with the orchestrator, if paid by frame.
+    pub paying: Option<SenderCounters>,
 }
 
 /// A session as others see it.
@@ -126,7 +132,11 @@ pub struct Session {
     tracks: Tracks,
     updates: HashMap<String, oneshot::Sender<UpdateAnswer>>,
     last_input: Instant,
+    /// Counters of the payer at work.
+    paying: Option<Counters>,
 }
+
+type Counters = Arc<Mutex<SenderCounters>>;
 
 /// Why a connection was left.
 enum Left {
@@ -164,6 +174,7 @@ impl Session {
             tracks: Tracks::default(),
             updates: HashMap::new(),
             last_input: Instant::now(),
+            paying: None,
         };
         (session, handle)
     }
@@ -179,6 +190,15 @@ impl Session {
             return;
         };
         let shared = Arc::clone(&self.shared);
+        while self.tracks.video.is_none() {
+            let item = tokio::select! {
+                () = stop.cancelled() => return self.leave(&Left::Stopped),
+                item = source.next() => item,
+            };
+            if self.take(item) {
+                return self.leave(&Left::SourceEnded);
+            }
+        }
         loop {
             let chosen = tokio::select! {
                 chosen = shared.discovery.choose() => chosen,
@@ -194,9 +214,10 @@ impl Session {
                 };
                 let url = asked.backend.url().to_owned();
                 match connected {
-                    Ok((connection, manifest_id)) => {
+                    Ok((connection, manifest_id, counters)) => {
                         info!(orchestrator = url, manifest_id, "orchestrator chosen");
                         self.begin(&url, manifest_id);
+                        self.paying = counters;
                         let left = self.drive(&mut source, connection, &stop).await;
                         let Left::Trouble(reason) = &left else { return self.leave(&left) };
                         warn!(orchestrator = url, reason, "orchestrator left");
@@ -258,12 +279,16 @@ impl Session {
                             return Left::SourceEnded;
                         }
                     }
+                    if let Notice::Picture(packet) = &notice {
+                        let told = Told::Returned(packet.pts, !packet.data.is_empty());
+                        connection.teller.tell(told).await;
+                    }
                     if let Err(reason) = self.notice(notice) {
                         return Left::Trouble(reason);
                     }
                 }
                 item = source.next() => if self.take(item) { return Left::SourceEnded },
-                () = until(sound_due) => self.output.sound_due(),
+                () = crate::until(sound_due) => self.output.sound_due(),
                 () = self.output.key_wish() => {
                     connection.control(Control::key_frame());
                 }
@@ -286,7 +311,7 @@ impl Session {
             tokio::select! {
                 () = stop.cancelled() => return Left::Stopped,
                 item = source.next() => if self.take(item) { return Left::SourceEnded },
-                () = until(sound_due) => self.output.sound_due(),
+                () = crate::until(sound_due) => self.output.sound_due(),
                 Some(command) = self.commands.recv() => self.command(command, None),
             }
         }
@@ -401,6 +426,8 @@ impl Session {
             let _ = waiting.send(UpdateAnswer::Pending);
         }
         let mut status = self.status.lock();
+        self.paying = None;
+        status.paying = None;
         status.orchestrator = None;
         status.manifest_id = None;
         status.swaps += 1;
@@ -413,6 +440,7 @@ impl Session {
         status.delay_ms = splice.delay().map(|delay| delay.as_secs_f64() * 1000.0);
         status.pictures = self.output.pictures();
         status.refused = splice.refused();
+        status.paying = self.paying.as_ref().map(|counters| counters.lock().clone());
         if let (Some(url), Some(delay)) = (&status.orchestrator, splice.delay()) {
             self.shared.discovery.works(url, delay);
         }
@@ -443,32 +471,70 @@ async fn connect(
     shared: &Shared,
     job: Job,
     asked: &Asked,
-) -> anyhow::Result<(Connection, String)> {
+) -> anyhow::Result<(Connection, String, Option<Counters>)> {
     let track = job.track.context("the stream has no picture yet")?;
     anyhow::ensure!(track.codec == Codec::H264, "{} is not processed yet", track.codec);
+    let frame_rate = frame_rate(&track);
+    let size = PictureSize::new(track.size.width, track.size.height);
+    let size = size.with_context(|| format!("pictures of {} are not processed", track.size))?;
+    let rate = FrameRate::from_milli((frame_rate * 1000.0) as u32);
+    let offer = Offer::decode(&asked.info.frame_offer).context("its frame offer")?;
+    let sender = shared.signer.address();
     let request = StartRequest {
         model_id: capabilities::MODEL.into(),
         params: serde_json::json!({ "prompt": job.prompt }),
         gateway_request_id: job.request_id,
         stream_id: job.name.to_string(),
-        frame: None,
-        millstream: Some(Extras {
-            frame_rate: frame_rate(&track),
-            skip_until: job.last_out.map(|pts| pts.0),
-        }),
+        frame: offer.map(|_| payments::StartRequest::new(sender, size, rate)),
+        millstream: Some(Extras { frame_rate, skip_until: job.last_out.map(|pts| pts.0) }),
     };
     let answer = asked.backend.start(&shared.signer, &asked.info, &request).await?;
     let manifest_id = answer.manifest_id.clone();
+    let (payer, teller, counters) = match (offer, &answer.frame) {
+        (Some(offer), Some(frame)) => {
+            check_recipient(&asked.info, &offer)?;
+            let terms = payer::Terms {
+                offer,
+                answer: frame.clone(),
+                manifest_id: manifest_id.clone(),
+                size,
+                frame_rate: rate,
+            };
+            let signer = NodeSigner(Arc::clone(&shared.signer));
+            let money = shared.money.clone();
+            let (payer, teller, counters) =
+                Payer::open(&asked.backend, money, signer, terms).await?;
+            (Some(payer), teller, Some(counters))
+        }
+        _ => (None, Teller::default(), None),
+    };
     let connection = Connection::open(connection::Parts {
         backend: asked.backend.clone(),
         answer,
         hub: shared.hub.clone(),
         source: job.name,
         near: job.near,
+        skip_until: job.last_out,
+        payer,
+        teller,
         hops: Arc::clone(&shared.hops),
     })
     .await?;
-    Ok((connection, manifest_id))
+    Ok((connection, manifest_id, counters))
+}
+
+/// Who is paid must be who answered, at the price that was asked.
+fn check_recipient(info: &OrchestratorInfo, offer: &Offer) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        info.address == offer.recipient.as_slice(),
+        "its frame offer pays another address than its own"
+    );
+    let stated = info.price_info.as_ref().is_some_and(|price| {
+        price.price_per_unit == offer.price.wei() as i64
+            && price.pixels_per_unit == offer.price.pixels() as i64
+    });
+    anyhow::ensure!(stated, "its frame offer has another price than the one it stated");
+    Ok(())
 }
 
 /// Pictures in a second as the source states it, else 30.
@@ -477,11 +543,4 @@ fn frame_rate(track: &VideoTrack) -> f32 {
     let _ = assembler.configure_annex_b(&track.parameter_sets);
     let stated = assembler.sps().and_then(h264::SpsInfo::frames_per_second);
     stated.filter(|rate| (1.0..=240.0).contains(rate)).map_or(30.0, |rate| rate as f32)
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
-        None => std::future::pending().await,
-    }
 }

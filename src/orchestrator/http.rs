@@ -32,7 +32,7 @@ async fn start(State(node): State<Orchestrator>, headers: HeaderMap, body: Bytes
     };
     let (payment, segment) = (header("Livepeer-Payment"), header("Livepeer-Segment"));
     let answer = match node.check_start(payment, segment) {
-        Ok(token) => node.start(&token, request),
+        Ok(caller) => node.start(&caller, request).await,
         Err(error) => Err(error),
     };
     match answer {
@@ -47,14 +47,17 @@ async fn start(State(node): State<Orchestrator>, headers: HeaderMap, body: Bytes
 /// The status of a refusal: peers match on it and on the text.
 fn status(error: &StartError) -> StatusCode {
     match error {
-        StartError::Full | StartError::Stopping | StartError::Channels(_) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        StartError::Full
+        | StartError::Stopping
+        | StartError::Channels(_)
+        | StartError::Ledger(_) => StatusCode::SERVICE_UNAVAILABLE,
         StartError::Credentials(CredentialError::PaymentEncoding) => StatusCode::PAYMENT_REQUIRED,
         StartError::Credentials(_) => StatusCode::FORBIDDEN,
-        StartError::Model(_) | StartError::Prompt(_) | StartError::Unpaid => {
-            StatusCode::BAD_REQUEST
-        }
+        StartError::Model(_)
+        | StartError::Prompt(_)
+        | StartError::Unpaid
+        | StartError::Payment(_)
+        | StartError::FrameTerms(_) => StatusCode::BAD_REQUEST,
     }
 }
 

@@ -6,6 +6,7 @@ mod admission;
 mod grpc;
 mod http;
 mod session;
+mod till;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use std::time::SystemTime;
 
 use chain::{Address, Signer};
 use parking_lot::Mutex;
-use pipeline::graph::{Prompt, PromptError, Registry};
+use payments::RecipientCounters;
 use pipeline::Pts;
+use pipeline::graph::{Prompt, PromptError, Registry};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, info, info_span};
@@ -22,9 +24,12 @@ use url::Url;
 
 use crate::config;
 use crate::hops::Hops;
+use crate::money::Money;
 use crate::rpc::capabilities;
 use crate::rpc::credentials::{self, CredentialError, Tokens};
-use crate::rpc::live::{EngineStatus, JSON, MPEG_TS, PAYMENT, StartAnswer, StartRequest, TRICKLE_PATH};
+use crate::rpc::live::{
+    EngineStatus, JSON, MPEG_TS, PAYMENT, StartAnswer, StartRequest, TRICKLE_PATH,
+};
 use crate::rpc::net::{AuthToken, OrchestratorInfo, OrchestratorRequest, PriceInfo};
 
 pub use session::{Session, Status, read_document};
@@ -55,8 +60,23 @@ pub enum StartError {
     #[error("no channels: {0}")]
     Channels(#[from] trickle::Refusal),
     /// This node wants to be paid and no way was agreed.
-    #[error("Insufficient balance")]
+    #[error("Insufficient balance: this node takes a ticket per frame, the request offers none")]
     Unpaid,
+    /// What was offered as payment cannot be taken.
+    #[error("Insufficient balance: {0}")]
+    Payment(#[from] payments::recipient::OpenRefusal),
+    /// The frame part of the request is malformed, or of another sender.
+    #[error("frame payment: {0}")]
+    FrameTerms(String),
+    /// The ledger cannot be asked.
+    #[error("the ledger does not answer: {0}")]
+    Ledger(#[from] payments::LedgerError),
+}
+
+/// Whose credentials were checked.
+pub struct Caller {
+    sender: Address,
+    token: AuthToken,
 }
 
 /// What the role needs from the node.
@@ -69,6 +89,8 @@ pub struct Parts {
     pub signer: Arc<dyn Signer>,
     /// Node classes that graphs may use.
     pub registry: Arc<Registry>,
+    /// Store, ledger, and the recipient that is paid.
+    pub money: Money,
     /// Where frame times are noted.
     pub hops: Arc<Hops>,
     /// The one signal to stop.
@@ -89,6 +111,8 @@ struct Inner {
     sessions: Mutex<HashMap<String, Arc<Session>>>,
     /// What sessions counted that are no more.
     ended: Mutex<EngineStatus>,
+    /// And what they earned.
+    earned: Mutex<RecipientCounters>,
     tasks: TaskTracker,
 }
 
@@ -106,6 +130,7 @@ impl Orchestrator {
             trickle: trickle::Server::new(trickle::Config::default()),
             sessions: Mutex::default(),
             ended: Mutex::default(),
+            earned: Mutex::default(),
             tasks: TaskTracker::new(),
             parts,
         };
@@ -146,6 +171,13 @@ impl Orchestrator {
         running.fold(*self.inner.ended.lock(), EngineStatus::plus)
     }
 
+    /// Tickets and fees of all sessions since the start.
+    pub fn earned(&self) -> RecipientCounters {
+        let sessions = self.inner.sessions.lock();
+        let running = sessions.values().filter_map(|session| session.admission().counters());
+        running.fold(self.inner.earned.lock().clone(), |sum, next| plus(&sum, &next))
+    }
+
     /// Free and taken places for live sessions.
     pub fn capacity(&self) -> (usize, usize) {
         let in_use = self.inner.sessions.lock().len();
@@ -171,6 +203,7 @@ impl Orchestrator {
             address: self.address().to_vec(),
             capabilities: Some(capabilities::offered(free as u32, in_use as u32)),
             auth_token: Some(self.inner.tokens.issue(id, SystemTime::now())),
+            frame_offer: self.recipient().map(|r| r.offer().encode()).unwrap_or_default(),
             ..Default::default()
         })
     }
@@ -179,7 +212,11 @@ impl Orchestrator {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(&self, token: &AuthToken, request: StartRequest) -> Result<StartAnswer, StartError> {
+    pub async fn start(
+        &self,
+        caller: &Caller,
+        request: StartRequest,
+    ) -> Result<StartAnswer, StartError> {
         let inner = &self.inner;
         if inner.parts.shutdown.is_cancelled() {
             return Err(StartError::Stopping);
@@ -194,15 +231,24 @@ impl Orchestrator {
         let manifest_id = format!("{:08x}", rand::random::<u32>());
         let channels = Channels::new(&manifest_id);
         let extras = request.millstream.clone().unwrap_or_default();
-        let admission = Arc::new(Admission::new(extras.skip_until.map(Pts)));
+        let frame_rate = if extras.frame_rate > 0.0 { extras.frame_rate } else { 30.0 };
+        let paid = self.open_account(caller, &manifest_id, request.frame.as_ref()).await?;
+        let frame = paid.as_ref().map(|session| {
+            let (pay, receipts) = (self.url(&channels.payment), self.url(&channels.receipts));
+            payments::StartAnswer::new(pay, receipts, session.first_set())
+        });
+        let milli = (frame_rate * 1000.0) as u32;
+        let rate = payments::FrameRate::from_milli(milli);
+        let admission = Arc::new(Admission::new(extras.skip_until.map(Pts), rate, paid));
         let config = session::Config {
             manifest_id: manifest_id.clone(),
             request_id: request.gateway_request_id.clone(),
             channels: channels.clone(),
             prompt,
-            frame_rate: if extras.frame_rate > 0.0 { extras.frame_rate } else { 30.0 },
+            frame_rate,
             registry: Arc::clone(&inner.parts.registry),
             admission,
+            store: inner.parts.money.store().clone(),
             hops: Arc::clone(&inner.parts.hops),
         };
         let session = Session::new(&config);
@@ -219,11 +265,12 @@ impl Orchestrator {
             return Err(refusal.into());
         }
         let span = info_span!(
+            parent: None,
             "job",
             session = %manifest_id,
             stream = %request.stream_id,
             request = %request.gateway_request_id,
-            token = %token.session_id,
+            token = %caller.token.session_id,
         );
         let this = self.clone();
         let ended = manifest_id.clone();
@@ -239,21 +286,59 @@ impl Orchestrator {
                 sessions.remove(&ended);
                 let mut sum = this.inner.ended.lock();
                 *sum = sum.plus(session.status().engine);
+                if let Some(counters) = session.admission().counters() {
+                    let mut earned = this.inner.earned.lock();
+                    *earned = plus(&earned, &counters);
+                    // What an ended session still owes is no longer at risk: it is lost or paid.
+                    earned.at_risk = payments::Wei::ZERO;
+                }
             }
             .instrument(span),
         );
-        let url = |name: &str| {
-            let base = inner.parts.service_uri.as_str().trim_end_matches('/');
-            format!("{base}{TRICKLE_PATH}/{name}")
-        };
         Ok(StartAnswer {
-            publish_url: url(&channels.input),
-            subscribe_url: url(&channels.output),
-            control_url: url(&channels.control),
-            events_url: url(&channels.events),
+            publish_url: self.url(&channels.input),
+            subscribe_url: self.url(&channels.output),
+            control_url: self.url(&channels.control),
+            events_url: self.url(&channels.events),
             manifest_id,
-            frame: None,
+            frame,
         })
+    }
+
+    /// The money side of a new session; `None` where the work costs nothing.
+    async fn open_account(
+        &self,
+        caller: &Caller,
+        manifest_id: &str,
+        frame: Option<&payments::StartRequest>,
+    ) -> Result<Option<payments::SessionRecipient>, StartError> {
+        let Some(recipient) = self.recipient() else { return Ok(None) };
+        let frame = frame.ok_or(StartError::Unpaid)?;
+        let bad = |text: String| StartError::FrameTerms(text);
+        if frame.sender != caller.sender {
+            return Err(bad("it names another sender than the credentials".into()));
+        }
+        let size = frame.size().map_err(|error| bad(error.to_string()))?;
+        self.inner.parts.money.ledger().refresh(&[caller.sender]).await?;
+        let terms = payments::SessionTerms {
+            session: payments::wire::start::session_id(manifest_id),
+            sender: caller.sender,
+            size,
+            fps: frame.fps(),
+        };
+        Ok(Some(recipient.open(std::time::Instant::now(), terms)?))
+    }
+
+    /// Who is paid for the work; `None` when it costs nothing.
+    fn recipient(&self) -> Option<&payments::Recipient> {
+        let free = self.inner.parts.settings.price.0.wei() == 0;
+        self.inner.parts.money.recipient().filter(|_| !free)
+    }
+
+    /// The address of a channel.
+    fn url(&self, name: &str) -> String {
+        let base = self.inner.parts.service_uri.as_str().trim_end_matches('/');
+        format!("{base}{TRICKLE_PATH}/{name}")
     }
 
     /// Lets sessions end, then closes everything.
@@ -282,15 +367,44 @@ impl Orchestrator {
     ///
     /// # Errors
     /// The first that does not hold, in the network's order: payment, then segment.
-    pub fn check_start(&self, payment: &str, segment: &str) -> Result<AuthToken, StartError> {
+    pub fn check_start(&self, payment: &str, segment: &str) -> Result<Caller, StartError> {
         let sender = credentials::read_sender(payment)?;
         let sender = sender.ok_or(StartError::Unpaid)?;
         let now = SystemTime::now();
-        Ok(credentials::check_segment_header(segment, &sender, &self.inner.tokens, now)?)
+        let tokens = &self.inner.tokens;
+        let token = credentials::check_segment_header(segment, &sender, tokens, now)?;
+        Ok(Caller { sender, token })
     }
 
     /// The routes of the one listener for peers.
     pub fn router(&self) -> axum::Router {
         http::router(self.clone()).merge(grpc::router(self.clone()))
+    }
+}
+
+/// Counters of two sessions together; fee and limit are those of the second.
+fn plus(a: &RecipientCounters, b: &RecipientCounters) -> RecipientCounters {
+    let (x, y) = (a.refused, b.refused);
+    RecipientCounters {
+        accepted: a.accepted + b.accepted,
+        won: a.won + b.won,
+        resent: a.resent + b.resent,
+        refused: payments::recipient::RefusedCounts {
+            unknown_set: x.unknown_set + y.unknown_set,
+            sealed_set: x.sealed_set + y.sealed_set,
+            nonce_range: x.nonce_range + y.nonce_range,
+            repeated: x.repeated + y.repeated,
+            rate: x.rate + y.rate,
+            signature: x.signature + y.signature,
+        },
+        admitted: a.admitted + b.admitted,
+        returned: a.returned + b.returned,
+        dropped: a.dropped + b.dropped,
+        waits: a.waits + b.waits,
+        sets: a.sets + b.sets,
+        debit: a.debit.saturating_add(b.debit),
+        credit: a.credit.saturating_add(b.credit),
+        at_risk: a.at_risk.saturating_add(b.at_risk),
+        ..b.clone()
     }
 }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::admission::Admission;
+use super::till;
 use crate::hops::{Hop, Hops};
 use crate::link;
 use crate::rpc::credentials::unix_millis;
@@ -95,6 +96,8 @@ pub struct Config {
     pub registry: Arc<Registry>,
     /// Which frames may enter the graph.
     pub admission: Arc<Admission>,
+    /// Where winners are kept.
+    pub store: payments::Store,
     /// Where frame times are noted.
     pub hops: Arc<Hops>,
 }
@@ -165,6 +168,8 @@ pub struct Status {
     pub engine: EngineStatus,
     /// The last failure.
     pub last_error: Option<String>,
+    /// Tickets and frames, if paid by frame.
+    pub money: Option<payments::RecipientCounters>,
 }
 
 impl Session {
@@ -208,6 +213,7 @@ impl Session {
             size: report.size.to_string(),
             engine: self.shared.engine_status(&report),
             last_error: report.last_error.as_ref().map(|(_, text)| text.clone()),
+            money: self.admission.counters(),
         }
     }
 
@@ -229,9 +235,17 @@ impl Session {
         let control = server.local_subscriber(&names.control, trickle::Start::At(0))?;
         let output = server.local_publisher(&names.output)?;
         let events = server.local_publisher(&names.events)?;
+        let pay = server.local_subscriber(&names.payment, trickle::Start::At(0))?;
+        let receipts = server.local_publisher(&names.receipts)?;
         let (event_sender, event_receiver) = mpsc::channel(EVENTS_WAITING);
         let (packet_sender, packet_receiver) = mpsc::channel(OUTPUT_PACKETS);
 
+        // Tickets are taken from the first moment on: the first frame needs one.
+        let mut money = tokio::task::JoinSet::new();
+        let till = Arc::clone(&config.admission);
+        money.spawn(async move { till::pay(&till, pay).await });
+        let (till, store) = (Arc::clone(&config.admission), config.store.clone());
+        money.spawn(async move { till::serve(&till, receipts, store).await });
         let mut receiver = link::Receiver::new(input, config.admission.skip_until());
         let first = tokio::time::timeout(FIRST_INPUT_LIMIT, first_track(&mut receiver));
         let track = tokio::select! {
@@ -245,7 +259,8 @@ impl Session {
             },
         };
         self.shared.report.lock().size = track.size;
-        let engine = Arc::new(self.spawn_engine(&config, &track, packet_sender, event_sender.clone())?);
+        let engine =
+            Arc::new(self.spawn_engine(&config, &track, packet_sender, event_sender.clone())?);
         self.admission.set_waker(engine.waker());
 
         let mut parts = tokio::task::JoinSet::new();
@@ -257,6 +272,10 @@ impl Session {
             ended = self.pump(receiver, &engine, &config.hops) => ended,
             ended = self.obey(control, &engine, &config.registry, event_sender) => ended,
             () = self.report(&engine, ticks) => Ok("report ended".into()),
+            ended = money.join_next() => match ended {
+                Some(Ok(reason)) => reason.map(|reason| format!("payment: {reason}")),
+                _ => Ok("payment ended".into()),
+            },
             ended = parts.join_next() => Ok(match ended {
                 Some(Ok(Ok(()))) | None => "an output channel was closed".to_owned(),
                 Some(Ok(Err(error))) => format!("output: {error:#}"),
@@ -356,11 +375,8 @@ impl Session {
             let update_id = control.update_id.unwrap_or_default();
             if let Err(error) = self.update(&prompt, &update_id, engine, registry).await {
                 info!(update_id, %error, "parameters refused");
-                let event = Event::ParamsUpdate {
-                    update_id,
-                    pts: None,
-                    error: Some(error.to_json()),
-                };
+                let event =
+                    Event::ParamsUpdate { update_id, pts: None, error: Some(error.to_json()) };
                 if events.send(event).await.is_err() {
                     break;
                 }
@@ -440,7 +456,10 @@ impl Shared {
             pipeline: crate::rpc::capabilities::MODEL.into(),
             state: state.into(),
             timestamp: now,
-            input_status: InputStatus { last_input_time: some(&self.last_input_ms), fps: input_fps },
+            input_status: InputStatus {
+                last_input_time: some(&self.last_input_ms),
+                fps: input_fps,
+            },
             inference_status: InferenceStatus {
                 last_output_time: some(&self.last_output_ms),
                 fps: output_fps,

@@ -22,8 +22,12 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub fn offered(free: u32, in_use: u32) -> Capabilities {
     let mut bits = DEFAULT.to_vec();
     bits.push(LIVE_VIDEO_TO_VIDEO);
-    let model =
-        ModelConstraint { warm: true, capacity: free, capacity_in_use: in_use, ..Default::default() };
+    let model = ModelConstraint {
+        warm: true,
+        capacity: free,
+        capacity_in_use: in_use,
+        ..Default::default()
+    };
     build(&bits, model)
 }
 

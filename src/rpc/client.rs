@@ -65,11 +65,8 @@ impl Peer {
     /// [`CallError::Address`].
     pub fn new(address: &str, http: reqwest::Client) -> Result<Self, CallError> {
         let bad = |reason: String| CallError::Address(address.to_owned(), reason);
-        let full = if address.contains("://") {
-            address.to_owned()
-        } else {
-            format!("https://{address}")
-        };
+        let full =
+            if address.contains("://") { address.to_owned() } else { format!("https://{address}") };
         let url = Url::parse(&full).map_err(|error| bad(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(bad("use https://host:port".into()));
@@ -123,9 +120,8 @@ impl Peer {
         segment: &str,
     ) -> Result<StartAnswer, CallError> {
         let url = self.url.join(START_PATH).map_err(|e| CallError::Answer(e.to_string()))?;
-        let unreachable = |error: reqwest::Error| {
-            CallError::Unreachable(root_cause(&error.without_url()))
-        };
+        let unreachable =
+            |error: reqwest::Error| CallError::Unreachable(root_cause(&error.without_url()));
         let answer = self
             .http
             .post(url)
@@ -152,9 +148,8 @@ impl Peer {
     /// Any but [`CallError::Address`].
     pub async fn object_info(&self, limit: Duration) -> Result<serde_json::Value, CallError> {
         let url = self.url.join("/object_info").map_err(|e| CallError::Answer(e.to_string()))?;
-        let unreachable = |error: reqwest::Error| {
-            CallError::Unreachable(root_cause(&error.without_url()))
-        };
+        let unreachable =
+            |error: reqwest::Error| CallError::Unreachable(root_cause(&error.without_url()));
         let answer = self.http.get(url).timeout(limit).send().await.map_err(unreachable)?;
         let answer = answer.error_for_status().map_err(unreachable)?;
         let body = read_bounded(answer).await?;

@@ -198,7 +198,8 @@ pub fn check_segment_header(
         return Err(CredentialError::Encoding);
     }
     let image = segment_image(&data.manifest_id, data.seq, &data.hash);
-    chain::verify_node(&image, &data.sig, *sender).map_err(|_| CredentialError::SegmentSignature)?;
+    chain::verify_node(&image, &data.sig, *sender)
+        .map_err(|_| CredentialError::SegmentSignature)?;
     let token = data.auth_token.ok_or(CredentialError::MissingToken)?;
     tokens.check(&token, now)?;
     Ok(token)
