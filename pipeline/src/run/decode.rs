@@ -153,10 +153,15 @@ impl Refused {
     }
 }
 
+/// Pictures to be decoded before the decoder is judged to be too slow.
+const MEASURED_MIN: u32 = 8;
+
 /// How fast the decoder is against the stream, both as moving averages.
 #[derive(Default)]
 struct Pace {
     decode_ns: u64,
+    /// Pictures measured so far.
+    decoded: u32,
     step_ns: u64,
     last_at: Option<Ticks>,
 }
@@ -164,6 +169,7 @@ struct Pace {
 impl Pace {
     fn decoded(&mut self, took: Duration) {
         average(&mut self.decode_ns, took);
+        self.decoded = self.decoded.saturating_add(1);
     }
 
     fn packet(&mut self, at: Ticks) {
@@ -174,9 +180,10 @@ impl Pace {
     }
 
     /// Whether what is late will be made up for without leaving references out: the decoder takes
-    /// less than half of the stream's own time. Nothing measured counts as yes.
+    /// less than half of the stream's own time. Too little measured counts as yes: the first
+    /// pictures of a session come at once, and giving up on them would cost a whole group.
     fn catches_up(&self) -> bool {
-        self.decode_ns.saturating_mul(2) <= self.step_ns || self.decode_ns == 0
+        self.decode_ns.saturating_mul(2) <= self.step_ns || self.decoded < MEASURED_MIN
     }
 }
 
@@ -259,15 +266,18 @@ impl Worker {
     fn decode(&mut self, packet: &Packet, frames: &mut Vec<Frame>) {
         let started = Instant::now();
         self.inside.push_back(packet.pts);
-        let result = match &mut self.decoder {
-            Some(decoder) => decoder.decode(packet, frames),
+        let (result, warm) = match &mut self.decoder {
+            Some(decoder) => (decoder.decode(packet, frames), true),
             empty => match (self.make)() {
-                Ok(decoder) => empty.insert(decoder).decode(packet, frames),
-                Err(error) => Err(error),
+                Ok(decoder) => (empty.insert(decoder).decode(packet, frames), false),
+                Err(error) => (Err(error), false),
             },
         };
         let finished = Instant::now();
-        self.pace.decoded(finished - started);
+        if warm {
+            // The first picture pays for loading the library, which says nothing of the pace.
+            self.pace.decoded(finished - started);
+        }
         self.give(frames, started, finished, false);
         if let Err(error) = result {
             if !matches!(error, StageError::Broken { .. }) {
