@@ -45,6 +45,10 @@ impl Check {
         }
         let mut message = Message::new();
         message.unmarshal_binary(datagram).ok()?;
+        // The two bits that are zero in each STUN message (RFC 8489 5) are not looked at there.
+        if datagram[0] & 0xc0 != 0 {
+            return None;
+        }
         // Bytes after the message would shift the checksum's place; no agent sends them.
         if message.typ != BINDING_REQUEST || datagram.len() != 20 + message.length as usize {
             return None;
@@ -174,6 +178,11 @@ mod tests {
             }
         }
         assert!(Check::parse(&whole[..whole.len() - 1]).is_none());
+        for bit in [0x40, 0x80] {
+            let mut bent = whole.clone();
+            bent[0] |= bit;
+            assert!(Check::parse(&bent).is_none(), "no STUN message begins with {bit:#x}");
+        }
         assert!(Check::parse(b"").is_none());
     }
 }
