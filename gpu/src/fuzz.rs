@@ -11,4 +11,8 @@ pub struct Target {
 }
 
 /// All targets of this crate.
-pub const TARGETS: &[Target] = &[];
+pub const TARGETS: &[Target] = &[Target {
+    name: "onnx_outline",
+    run: crate::onnx::inspect::fuzz,
+    seeds: &[include_bytes!("onnx/seed.onnx")],
+}];

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::session::Session as OrtSession;
 use parking_lot::Mutex;
 use pipeline::Size;
@@ -100,6 +101,7 @@ impl Runtime {
         let unusable = |reason: String| Error::Unusable { path: path.clone(), reason };
         let environment = ort::init_from(&path).map_err(|error| unusable(error.to_string()))?;
         let environment = environment.with_name("millstream").with_telemetry(false);
+        let environment = environment.with_logger(Arc::new(log));
         let environment = environment.build().map_err(|error| unusable(error.to_string()))?;
         let inner = Inner { environment, library: path, sessions: Mutex::new(Vec::new()) };
         Ok(open.insert(Self(Arc::new(inner))).clone())
@@ -141,6 +143,15 @@ impl Runtime {
         let mut sessions = self.0.sessions.lock();
         sessions.retain(|session| session.strong_count() > 0);
         sessions.push(Arc::downgrade(loaded));
+    }
+}
+
+/// The library's own messages, as events of this program.
+fn log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) {
+    match level {
+        // What fails is told once more by the call that failed, with the model's name.
+        LogLevel::Fatal | LogLevel::Error => tracing::debug!(target: "onnxruntime", place, message),
+        _ => tracing::trace!(target: "onnxruntime", place, message),
     }
 }
 
@@ -191,12 +202,67 @@ fn newest_in(dir: &Path) -> Option<PathBuf> {
 fn version(info: &str, library: &Path) -> String {
     let after = |text: &str, mark: &str| -> Option<String> {
         let rest = &text[text.find(mark)? + mark.len()..];
-        let number: String =
-            rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+        let number: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
         (number.split('.').count() == 3).then_some(number)
     };
     let file = library.to_string_lossy();
     after(info, "git-branch=rel-")
         .or_else(|| after(&file, ".so."))
         .unwrap_or_else(|| "unknown".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_not_there_or_is_none_is_named_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("libonnxruntime.so.1.99.0");
+        for path in [dir.path().join("nothing"), dir.path().to_owned()] {
+            let error = Runtime::open(Some(&path)).unwrap_err();
+            let words = error.to_string();
+            assert!(matches!(error, Error::Unusable { .. }), "{words}");
+            assert!(words.contains("pipeline.onnxruntime"), "{words}");
+        }
+        std::fs::write(&file, "no library").unwrap();
+        // Whether another is open already depends on the other tests.
+        let error = Runtime::open(Some(dir.path())).unwrap_err();
+        assert!(matches!(error, Error::Unusable { .. } | Error::OtherOpen { .. }), "{error}");
+    }
+
+    #[test]
+    fn one_library_serves_the_process_and_another_is_refused() {
+        let runtime = testing::runtime();
+        let versions = runtime.versions();
+        assert!(versions.onnxruntime.starts_with("1."), "{versions:?}");
+        assert_eq!(versions.oldest, "1.24.0");
+        assert_eq!(Runtime::open(None).unwrap().versions(), versions);
+        assert_eq!(Runtime::open(Some(&versions.library)).unwrap().versions(), versions);
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("libonnxruntime.so");
+        std::fs::write(&other, "").unwrap();
+        let error = Runtime::open(Some(&other)).unwrap_err();
+        assert!(matches!(error, Error::OtherOpen { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_newest_library_of_a_folder_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["so.1.9.0", "so.1.31.1", "so.1.4.0", "so.1.x", "so_old.2.0.0"] {
+            std::fs::write(dir.path().join(format!("libonnxruntime.{name}")), "").unwrap();
+        }
+        let found = newest_in(dir.path()).unwrap();
+        assert!(found.ends_with("libonnxruntime.so.1.31.1"), "{}", found.display());
+    }
+
+    #[test]
+    fn providers_are_believed_only_when_they_register() {
+        let runtime = testing::runtime();
+        runtime.try_provider(Provider::Cpu).unwrap();
+        // The library that tests bring has no other provider.
+        let error = runtime.try_provider(Provider::Cuda).unwrap_err().to_string();
+        assert!(error.contains("cuda does not work here"), "{error}");
+    }
 }
