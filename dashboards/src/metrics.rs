@@ -1,22 +1,136 @@
-//! Figures in the form that Prometheus reads.
+//! Figures at one moment, in the form that Prometheus reads.
+//!
+//! The node gathers its figures when it is asked for them and writes them into an [`Exposition`]:
+//! no registry is kept and no figure is counted twice. Families and text are those of the
+//! `prometheus` crate. A name or label that Prometheus would refuse is a mistake of ours: a debug
+//! assertion, and left out in release builds, so that the other figures stay readable.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::btree_map::Entry;
+
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
+use prometheus::TextEncoder;
 
 /// The content type of [`Exposition::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// What every name begins with.
+pub const PREFIX: &str = "millstream_";
+
+/// The longest name in bytes.
+const NAME_BYTES_MAX: usize = 100;
+
+/// Words of which every name has one: the unit of its value, or the thing that is counted.
+const UNITS: [&str; 21] = [
+    "bytes",
+    "clients",
+    "connections",
+    "frames",
+    "info",
+    "nacks",
+    "packets",
+    "pictures",
+    "pixels",
+    "ratio",
+    "readers",
+    "receipts",
+    "rounds",
+    "seconds",
+    "sessions",
+    "streams",
+    "swaps",
+    "tickets",
+    "viewers",
+    "wei",
+    "winners",
+];
+
+/// Every family that boards and alerts may lean on. A node shows those of the roles it runs.
+pub const NAMES: &[&str] = &[
+    "millstream_at_risk_wei",
+    "millstream_fees_wei_total",
+    "millstream_frames_dropped_total",
+    "millstream_frames_processed_total",
+    "millstream_gateway_delay_seconds",
+    "millstream_gateway_pictures_refused_total",
+    "millstream_gateway_pictures_total",
+    "millstream_gateway_swaps_total",
+    "millstream_hop_seconds",
+    "millstream_info",
+    "millstream_oldest_winner_seconds",
+    "millstream_paid_wei_total",
+    "millstream_rtmp_connections_failed_total",
+    "millstream_rtmp_connections_refused_total",
+    "millstream_rtmp_connections_total",
+    "millstream_rtmp_received_bytes_total",
+    "millstream_rtmp_sent_bytes_total",
+    "millstream_sessions",
+    "millstream_sessions_free",
+    "millstream_stream_bytes_total",
+    "millstream_stream_frames_total",
+    "millstream_stream_lagged_packets_total",
+    "millstream_stream_readers",
+    "millstream_streams",
+    "millstream_tickets_accepted_total",
+    "millstream_tickets_redeemed_total",
+    "millstream_tickets_refused_total",
+    "millstream_tickets_signed_total",
+    "millstream_tickets_won_total",
+    "millstream_uptime_seconds",
+    "millstream_webrtc_dropped_packets_total",
+    "millstream_webrtc_egress_seconds",
+    "millstream_webrtc_key_frames_wanted_total",
+    "millstream_webrtc_lost_packets_total",
+    "millstream_webrtc_nacks_total",
+    "millstream_webrtc_received_packets_total",
+    "millstream_webrtc_resent_packets_total",
+    "millstream_webrtc_sent_bytes_total",
+    "millstream_webrtc_sent_packets_total",
+    "millstream_webrtc_sessions",
+    "millstream_webrtc_skipped_frames_total",
+    "millstream_winners",
+];
+
+/// Why a text is not the name of one of our metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// It does not begin with [`PREFIX`].
+    #[error("the name does not begin with {PREFIX}")]
+    Prefix,
+    /// More than 100 bytes.
+    #[error("the name has more than {NAME_BYTES_MAX} bytes")]
+    Long,
+    /// A character outside `a-z0-9_`, two underscores in a row, or one at the end.
+    #[error("the name may hold only words of a-z and 0-9 joined by single underscores")]
+    Form,
+    /// No unit and nothing counted among its words.
+    #[error("the name has no unit in it")]
+    Unit,
+}
+
+/// Checks a metric's name: our prefix, the form, and a unit among its words.
+///
+/// # Errors
+/// The rule that the name breaks.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    let rest = name.strip_prefix(PREFIX).ok_or(NameError::Prefix)?;
+    if name.len() > NAME_BYTES_MAX {
+        return Err(NameError::Long);
+    }
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if !rest.split('_').all(|word| !word.is_empty() && word.chars().all(plain)) {
+        return Err(NameError::Form);
+    }
+    if rest.split('_').any(|word| UNITS.contains(&word)) { Ok(()) } else { Err(NameError::Unit) }
+}
+
 /// Figures at one moment.
 #[derive(Debug, Default)]
 pub struct Exposition {
-    families: BTreeMap<String, Family>,
-}
-
-#[derive(Debug)]
-struct Family {
-    kind: &'static str,
-    help: String,
-    lines: String,
+    families: BTreeMap<String, MetricFamily>,
 }
 
 impl Exposition {
@@ -25,17 +139,23 @@ impl Exposition {
         Self::default()
     }
 
-    /// A figure that only grows.
+    /// A figure that only grows; its name ends in `_total`.
     pub fn counter(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
-        self.sample("counter", name, name, help, labels, value);
+        debug_assert!(name.ends_with("_total"), "the counter {name} does not end in _total");
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        self.add(MetricType::COUNTER, name, help, labels, |metric| metric.set_counter(counter));
     }
 
     /// A figure that goes up and down.
     pub fn gauge(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
-        self.sample("gauge", name, name, help, labels, value);
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        self.add(MetricType::GAUGE, name, help, labels, |metric| metric.set_gauge(gauge));
     }
 
-    /// A distribution: counts per bucket (one more than bounds, not cumulative) and their sum.
+    /// A distribution: counts per bucket, of which there is one more than `bounds`, each of its
+    /// own and not with those below it; and the sum of all values.
     pub fn histogram(
         &mut self,
         name: &str,
@@ -45,50 +165,79 @@ impl Exposition {
         buckets: &[u64],
         sum: f64,
     ) {
-        let mut seen = 0;
-        let bounds = bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-        for (bound, count) in bounds.zip(buckets) {
-            seen += count;
-            let with_bound: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
-            let bucket = format!("{name}_bucket");
-            self.sample("histogram", name, &bucket, help, &with_bound, seen as f64);
-        }
-        self.sample("histogram", name, &format!("{name}_sum"), help, labels, sum);
-        self.sample("histogram", name, &format!("{name}_count"), help, labels, seen as f64);
+        debug_assert_eq!(buckets.len(), bounds.len() + 1, "{name} has one bucket above its bounds");
+        let mut below = 0;
+        let bucket = |(bound, count): (&f64, &u64)| {
+            below += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(below);
+            bucket
+        };
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(bounds.iter().zip(buckets).map(bucket).collect());
+        histogram.set_sample_count(buckets.iter().sum());
+        histogram.set_sample_sum(sum);
+        self.add(MetricType::HISTOGRAM, name, help, labels, |m| m.set_histogram(histogram));
     }
 
-    fn sample(
+    fn add(
         &mut self,
-        kind: &'static str,
-        family: &str,
+        kind: MetricType,
         name: &str,
         help: &str,
         labels: &[(&str, &str)],
-        value: f64,
+        set: impl FnOnce(&mut Metric),
     ) {
-        let family = self.families.entry(family.to_owned()).or_insert_with(|| Family {
-            kind,
-            help: help.to_owned(),
-            lines: String::new(),
+        if let Err(error) = check_name(name) {
+            debug_assert!(false, "{name:?}: {error}");
+            return;
+        }
+        let family = match self.families.entry(name.to_owned()) {
+            Entry::Occupied(family) => family.into_mut(),
+            Entry::Vacant(place) => {
+                let mut family = MetricFamily::default();
+                family.set_name(name.to_owned());
+                family.set_help(help.to_owned());
+                family.set_field_type(kind);
+                place.insert(family)
+            }
+        };
+        let labels_are_good = labels.iter().all(|(key, _)| {
+            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            !key.is_empty() && key.chars().all(plain) && !matches!(*key, "le" | "quantile")
         });
-        let escape = |text: &str| {
-            text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+        if family.get_field_type() != kind || !labels_are_good {
+            debug_assert!(false, "{name} changes its kind or has a bad label: {labels:?}");
+            return;
+        }
+        let pair = |(key, value): &(&str, &str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*key).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
         };
-        let labels: Vec<_> =
-            labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escape(value))).collect();
-        let labels = match labels.is_empty() {
-            true => String::new(),
-            false => format!("{{{}}}", labels.join(",")),
-        };
-        let _ = writeln!(family.lines, "{name}{labels} {value}");
+        let mut metric = Metric::from_label(labels.iter().map(pair).collect());
+        set(&mut metric);
+        family.mut_metric().push(metric);
     }
 
-    /// The text.
+    /// The names of the families, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.families.keys().cloned().collect()
+    }
+
+    /// The text: families in the order of their names, whatever the order of the calls.
     pub fn render(&self) -> String {
-        let mut text = String::new();
-        for (name, Family { kind, help, lines }) in &self.families {
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}");
-        }
-        text
+        // A family whose only sample was refused has nothing to show.
+        let families: Vec<_> =
+            self.families.values().filter(|f| !f.get_metric().is_empty()).cloned().collect();
+        let text = TextEncoder::new().encode_to_string(&families);
+        debug_assert!(text.is_ok(), "{text:?}");
+        text.unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;
