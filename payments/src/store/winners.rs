@@ -196,6 +196,20 @@ impl Store {
         Ok(sums.into_iter().collect())
     }
 
+    /// When the oldest winner was stored that still waits, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn oldest_held_ms(&self) -> Result<Option<u64>, StoreError> {
+        let row = sqlx::query(
+            "SELECT stored_ms FROM winners WHERE state = 'held' ORDER BY stored_ms LIMIT 1",
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed("look for the oldest held winner"))?;
+        row.map(|row| Columns { table: "winners", row: &row }.number("stored_ms")).transpose()
+    }
+
     /// Counts and sums by state, for the console.
     ///
     /// # Errors
