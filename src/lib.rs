@@ -19,6 +19,7 @@ pub mod hops;
 pub mod identity;
 pub mod link;
 pub mod listen;
+pub mod live;
 mod logging;
 pub mod money;
 mod node;

@@ -172,6 +172,11 @@ impl Money {
         self.inner.settings.budget.0
     }
 
+    /// The largest face value that this process's gateway signs for.
+    pub fn face_value_max(&self) -> Wei {
+        self.inner.settings.face_value_max.0
+    }
+
     /// Redeems winners and keeps the view of a shared ledger fresh, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let refresh = async {

@@ -18,7 +18,7 @@ use url::Url;
 use crate::access::NodeAccess;
 use crate::bridge::Bridges;
 use crate::config::{Role, Settings};
-use crate::gateway::{Backend, Gateway};
+use crate::gateway::{self, Backend, Gateway};
 use crate::graphs::Graphs;
 use crate::hops::Hops;
 use crate::identity::{Certificate, DataDir};
@@ -27,7 +27,7 @@ use crate::money::Money;
 use crate::orchestrator::{self, Orchestrator};
 use crate::rpc::client::Peer;
 use crate::status::Parts;
-use crate::{admin, demo};
+use crate::{admin, demo, live};
 
 /// Where a node's listeners are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -147,32 +147,42 @@ impl Node {
                 take_over: settings.rtmp.take_over,
                 ..webrtc::Config::default()
             };
-            let server = webrtc::Server::start(config, hub.clone(), access, Arc::new(bridges))
-                .with_context(|| cannot_bind("webrtc.listen", settings.webrtc.listen))?;
+            let server =
+                webrtc::Server::start(config, hub.clone(), access.clone(), Arc::new(bridges))
+                    .with_context(|| cannot_bind("webrtc.listen", settings.webrtc.listen))?;
             addresses.webrtc = Some(server.local_addr());
             let listener = bind("http.listen", settings.http.listen).await?;
             addresses.http = Some(listener.local_addr()?);
+            parts.edge = addresses.http;
             parts.webrtc = Some(server.clone());
 
             let signer: Arc<dyn Signer> =
                 Arc::new(KeyFile::open_or_create(&data.join("keys/gateway.key"))?);
             money.grant(signer.address()).await?;
             let graphs = Arc::new(Graphs::load(&settings.pipeline, &settings.streams, &registry)?);
-            let gateway = Gateway::new(
-                settings.gateway.clone(),
-                hub.clone(),
+            let gateway = Gateway::new(gateway::Parts {
+                settings: settings.gateway.clone(),
+                hub: hub.clone(),
                 signer,
-                backends(&settings, parts.orchestrator.as_ref())?,
+                backends: backends(&settings, parts.orchestrator.as_ref())?,
                 graphs,
-                money.clone(),
-                Arc::clone(&hops),
-            );
+                money: money.clone(),
+                registry: Arc::clone(&registry),
+                hops: Arc::clone(&hops),
+            });
             let running = gateway.clone();
             let until = stop.clone();
             tasks.spawn(async move { running.run(until).await });
             parts.gateway = Some(gateway);
-            let pages = dashboards::pages::edge().merge(crate::status::edge_routes(parts.clone()));
-            let router = pages.fallback_service(server.router());
+            let facts = dashboards::pages::NodeFacts {
+                version: env!("CARGO_PKG_VERSION"),
+                rtmp_port: addresses.rtmp.map(|address| address.port()),
+                publish_needs_password: !settings.auth.publish_password.is_empty(),
+                read_needs_password: !settings.auth.read_password.is_empty(),
+            };
+            let rest = live::router(parts.clone(), access).fallback_service(server.router());
+            let streams = crate::status::edge_routes(parts.clone());
+            let router = dashboards::pages::edge(&facts, rest).merge(streams);
             tasks.spawn(listen::serve(listener, Speaks::Both(tls), router, close.clone()));
             let until = stop.clone();
             tasks.spawn(server.run(async move { until.cancelled().await }));
@@ -253,10 +263,20 @@ impl Node {
     }
 }
 
-/// Node classes that graphs may use.
+/// Node classes that graphs may use: the host's, and those that run models.
 fn registry(settings: &Settings) -> Registry {
-    let registry = Registry::host();
-    let _ = settings;
+    let mut registry = Registry::host();
+    let given = &settings.pipeline.onnxruntime;
+    let runtime = gpu::onnx::Runtime::open((!given.as_os_str().is_empty()).then_some(given));
+    match &runtime {
+        Ok(runtime) => info!(versions = ?runtime.versions(), "models can be run"),
+        Err(error) => warn!(%error, "models cannot be run"),
+    }
+    let models = gpu::nodes::Models {
+        dir: settings.pipeline.models_dir.clone(),
+        ..gpu::nodes::Models::default()
+    };
+    gpu::nodes::register(&mut registry, runtime, models);
     registry
 }
 

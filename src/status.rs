@@ -1,6 +1,7 @@
 //! What the node knows of itself: gathered from the parts as plain data, for the console, the API
 //! and the metrics. Nothing here changes anything.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
@@ -11,7 +12,8 @@ use axum::response::Json;
 use axum::routing::get;
 use dashboards::metrics::Exposition;
 use ingest::hub::StreamStatus;
-use ingest::{Hub, rtmp, webrtc};
+use ingest::{Hub, StreamName, rtmp, webrtc};
+use payments::store::WinnerState;
 use payments::{RecipientCounters, SenderCounters};
 use pipeline::graph::Registry;
 use serde::Serialize;
@@ -44,6 +46,8 @@ pub struct Parts {
     pub rtmp: Option<(rtmp::Sessions, Arc<rtmp::Counters>)>,
     /// WebRTC sessions.
     pub webrtc: Option<webrtc::Server>,
+    /// Where the pages for viewers are.
+    pub edge: Option<SocketAddr>,
     started: (Instant, SystemTime),
 }
 
@@ -60,6 +64,7 @@ impl Parts {
             bridges: None,
             rtmp: None,
             webrtc: None,
+            edge: None,
             started: (Instant::now(), SystemTime::now()),
         }
     }
@@ -79,6 +84,7 @@ impl Parts {
                 uptime_seconds: self.started.0.elapsed().as_secs(),
                 gateway: self.gateway.is_some(),
                 orchestrator: self.orchestrator.as_ref().map(|o| o.service_uri().to_string()),
+                edge: self.edge,
             },
             streams,
             jobs: self.orchestrator.as_ref().map(Orchestrator::sessions).unwrap_or_default(),
@@ -119,6 +125,11 @@ impl Parts {
             webrtc: WebRtcView::of(&Needs::of(&status.tracks, status.reordered), needs.is_some()),
             processing,
         }
+    }
+
+    /// One stream as viewers and publishers may see it.
+    pub fn edge_stream(&self, name: &StreamName) -> Option<StreamView> {
+        self.hub.status(name).map(|status| self.stream(status).for_viewers())
     }
 
     /// The node's figures as Prometheus reads them.
@@ -279,6 +290,23 @@ impl Parts {
         }
         let Some(money) = &self.money else { return };
         let Ok(counts) = money.store().winner_counts().await else { return };
+        let redeemed = [WinnerState::Paid, WinnerState::Short];
+        let redeemed = counts.iter().filter(|count| redeemed.contains(&count.state));
+        out.counter(
+            "millstream_tickets_redeemed_total",
+            "Winning tickets that the ledger paid",
+            &[],
+            redeemed.map(|count| count.count).sum::<u64>() as f64,
+        );
+        if let Ok(oldest) = money.store().oldest_held_ms().await {
+            let now = unix_millis(SystemTime::now());
+            out.gauge(
+                "millstream_oldest_winner_seconds",
+                "Age of the oldest winning ticket that is not redeemed; 0 without one",
+                &[],
+                oldest.map_or(0.0, |stored| now.saturating_sub(stored) as f64 / 1000.0),
+            );
+        }
         for count in counts {
             out.gauge(
                 "millstream_winners",
@@ -298,8 +326,16 @@ impl Parts {
                     "RTMP connections accepted",
                     rtmp.connections,
                 ),
-                ("millstream_rtmp_refused_total", "RTMP clients turned away", rtmp.refused),
-                ("millstream_rtmp_failed_total", "RTMP connections ended by an error", rtmp.failed),
+                (
+                    "millstream_rtmp_connections_refused_total",
+                    "RTMP clients turned away",
+                    rtmp.refused,
+                ),
+                (
+                    "millstream_rtmp_connections_failed_total",
+                    "RTMP connections ended by an error",
+                    rtmp.failed,
+                ),
                 ("millstream_rtmp_received_bytes_total", "Bytes from RTMP clients", rtmp.bytes_in),
                 ("millstream_rtmp_sent_bytes_total", "Bytes to RTMP clients", rtmp.bytes_out),
             ] {
@@ -399,6 +435,8 @@ struct NodeStatus {
     uptime_seconds: u64,
     gateway: bool,
     orchestrator: Option<String>,
+    /// Where the pages for viewers are.
+    edge: Option<SocketAddr>,
 }
 
 /// One stream.
@@ -435,6 +473,20 @@ struct AudioView {
     codec: &'static str,
     sample_rate: u32,
     channels: u8,
+}
+
+impl StreamView {
+    /// Without addresses of peers and without money.
+    fn for_viewers(mut self) -> Self {
+        self.remote.clear();
+        if let Some(processing) = &mut self.processing {
+            processing.candidates.clear();
+            processing.orchestrator = None;
+            processing.manifest_id = None;
+            processing.paying = None;
+        }
+        self
+    }
 }
 
 /// What viewers over WebRTC get instead of the stream itself, and why.
@@ -489,14 +541,6 @@ pub fn edge_routes(parts: Parts) -> Router {
 }
 
 async fn edge_streams(State(parts): State<Parts>) -> Json<Vec<StreamView>> {
-    let mut streams: Vec<_> =
-        parts.hub.list().into_iter().map(|status| parts.stream(status)).collect();
-    for stream in &mut streams {
-        stream.remote.clear();
-        if let Some(processing) = &mut stream.processing {
-            processing.candidates.clear();
-            processing.orchestrator = None;
-        }
-    }
-    Json(streams)
+    let streams = parts.hub.list().into_iter().map(|status| parts.stream(status).for_viewers());
+    Json(streams.collect())
 }

@@ -283,7 +283,7 @@ pub struct Orchestrator {
     pub service_uri: String,
     /// Price in wei per pixel (`"3/2"` is 3 wei for 2 pixels); `"0"` works for nothing.
     pub price: Price,
-    /// Live sessions at the same time; 0: as many as there are processor cores.
+    /// Live sessions at the same time; 0: twice the number of processor cores, at least 4.
     pub sessions_max: usize,
 }
 
@@ -317,6 +317,8 @@ pub struct Payments {
     pub ledger_block_ms: u64,
     /// Local ledger: blocks in a round.
     pub ledger_round_blocks: u64,
+    /// Largest face value of a ticket, in wei, that this node's gateway signs for.
+    pub face_value_max: Amount,
     /// Wei that this node's gateway may spend in all.
     pub budget: Amount,
 }
@@ -325,6 +327,7 @@ impl Default for Payments {
     fn default() -> Self {
         Self {
             win_one_in: 1000,
+            face_value_max: amount(ETHER / 100),
             ledger: String::new(),
             ledger_deposit: amount(ETHER),
             ledger_reserve: amount(ETHER),

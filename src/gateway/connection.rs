@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use ingest::StreamName;
 use ingest::hub::{Hub, Item, Start};
+use payments::FrameRate;
 use pipeline::packet::VideoTrack;
-use pipeline::{Packet, Pts, Tracks};
-use tokio::sync::mpsc;
+use pipeline::{Packet, Pts, Tracks, h264};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug};
 
 use super::backend::Backend;
@@ -29,6 +31,9 @@ const CONTROLS_WAITING: usize = 16;
 
 /// How often a sign of life goes out (livepeer-network 2.6).
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// How long the closing of a job may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a connection tells its session.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub struct Connection {
     pub teller: Teller,
     /// When it was begun.
     pub since: Instant,
+    stop: CancellationToken,
+    closed: oneshot::Receiver<()>,
     _tasks: JoinSet<()>,
 }
 
@@ -104,15 +111,25 @@ impl Connection {
             };
             tasks.spawn(watched.in_current_span());
         };
-        let way = Uplink { hub, source, skip_until, teller: teller.clone(), hops };
-        spawn("input", Box::pin(way.run(input)));
+        let stop = CancellationToken::new();
+        let (done, closed) = oneshot::channel();
+        let way =
+            Uplink { hub, source, skip_until, teller: teller.clone(), hops, stop: stop.clone() };
+        spawn(
+            "input",
+            Box::pin(async move {
+                let result = way.run(input).await;
+                let _ = done.send(());
+                result
+            }),
+        );
         if let Some(payer) = payer {
             spawn("payment", Box::pin(payer.run()));
         }
         spawn("output", Box::pin(downlink(output, near, notify.clone())));
         spawn("control", Box::pin(control_channel(wishes, control)));
         spawn("events", Box::pin(events_channel(events, notify.clone())));
-        Ok(Self { notices, controls, teller, since: Instant::now(), _tasks: tasks })
+        Ok(Self { notices, controls, teller, since: Instant::now(), stop, closed, _tasks: tasks })
     }
 
     /// What happens next. Cancel-safe.
@@ -121,6 +138,12 @@ impl Connection {
             Some(notice) => notice,
             None => std::future::pending().await,
         }
+    }
+
+    /// Closes the input channel, which ends the job there, and drops the rest.
+    pub async fn finish(self) {
+        self.stop.cancel();
+        let _ = tokio::time::timeout(CLOSE_LIMIT, self.closed).await;
     }
 
     /// Sends a control document; false when the channel does not keep up.
@@ -138,11 +161,13 @@ struct Uplink {
     skip_until: Option<Pts>,
     teller: Teller,
     hops: Arc<Hops>,
+    /// Close the channel: nothing more comes.
+    stop: CancellationToken,
 }
 
 impl Uplink {
     async fn run(self, publisher: trickle::Publisher) -> anyhow::Result<&'static str> {
-        let Self { hub, source, skip_until, teller, hops } = self;
+        let Self { hub, source, skip_until, teller, hops, stop } = self;
         let Some(mut reader) = hub.subscribe(&source, Start::LastKey) else {
             return Ok("the source is gone");
         };
@@ -150,12 +175,16 @@ impl Uplink {
         let mut publisher = Some(publisher);
         let mut sender: Option<link::Sender> = None;
         loop {
-            match reader.next().await {
+            let item = tokio::select! {
+                item = reader.next() => item,
+                () = stop.cancelled() => Item::End,
+            };
+            match item {
                 Item::Tracks(new) => {
                     // Sound stays at the gateway.
                     tracks = Tracks { video: new.video.clone(), audio: None };
                     if let Some(video) = &tracks.video {
-                        teller.tell(Told::Size(video.size)).await;
+                        teller.tell(Told::Picture(video.size, frame_rate(video))).await;
                     }
                     if let Some(sender) = &mut sender {
                         sender.set_tracks(&tracks)?;
@@ -168,11 +197,12 @@ impl Uplink {
                         sender = Some(link::Sender::new(publisher, &tracks)?);
                     }
                     let Some(sender) = &mut sender else { continue };
-                    if !sender.send(&packet).await? {
-                        continue;
-                    }
+                    // Told first: in one process the picture may be back before the next line.
                     if skip_until.is_none_or(|until| packet.pts > until) {
                         teller.tell(Told::Sent(packet.pts)).await;
+                    }
+                    if !sender.send(&packet).await? {
+                        continue;
                     }
                     let now = Instant::now();
                     let took = now.saturating_duration_since(packet.arrived);
@@ -245,4 +275,13 @@ async fn events_channel(
         }
     }
     Ok("the orchestrator ended it")
+}
+
+/// Pictures in a second as the source states it, else 30.
+pub fn frame_rate(track: &VideoTrack) -> FrameRate {
+    let mut assembler = h264::Assembler::new();
+    let _ = assembler.configure_annex_b(&track.parameter_sets);
+    let stated = assembler.sps().and_then(h264::SpsInfo::frames_per_second);
+    let rate = stated.filter(|rate| (1.0..=240.0).contains(rate)).unwrap_or(30.0);
+    FrameRate::from_milli((rate * 1000.0) as u32)
 }

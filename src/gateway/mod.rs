@@ -39,6 +39,26 @@ use session::{Command, Handle, Session};
 /// How long the answer to a change of parameters is waited for.
 const UPDATE_LIMIT: Duration = Duration::from_secs(1);
 
+/// What the role needs from the node.
+pub struct Parts {
+    /// Settings.
+    pub settings: config::Gateway,
+    /// Where streams are.
+    pub hub: Hub,
+    /// Who signs and pays.
+    pub signer: Arc<dyn Signer>,
+    /// Orchestrators to choose from.
+    pub backends: Vec<Backend>,
+    /// Which graph a stream gets.
+    pub graphs: Arc<Graphs>,
+    /// Store and ledger.
+    pub money: Money,
+    /// Node classes of this process.
+    pub registry: Arc<Registry>,
+    /// Where frame times are noted.
+    pub hops: Arc<Hops>,
+}
+
 /// What sessions share.
 pub struct Shared {
     settings: config::Gateway,
@@ -46,6 +66,8 @@ pub struct Shared {
     signer: Arc<dyn Signer>,
     discovery: Discovery,
     money: Money,
+    /// Node classes of this process, where no orchestrator tells its own.
+    registry: Arc<Registry>,
     hops: Arc<Hops>,
 }
 
@@ -72,19 +94,13 @@ pub struct Gateway {
 
 impl Gateway {
     /// A gateway without sessions.
-    pub fn new(
-        settings: config::Gateway,
-        hub: Hub,
-        signer: Arc<dyn Signer>,
-        backends: Vec<Backend>,
-        graphs: Arc<Graphs>,
-        money: Money,
-        hops: Arc<Hops>,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { settings, hub, signer, backends, graphs, money, registry, hops } = parts;
         let limit = Duration::from_millis(settings.discovery_timeout_ms);
         let price_max = settings.price_max.0;
         let discovery = Discovery::new(backends, Arc::clone(&signer), price_max, limit);
-        let shared = Arc::new(Shared { settings, hub, signer, discovery, money, hops });
+        let shared = Shared { settings, hub, signer, discovery, money, registry, hops };
+        let shared = Arc::new(shared);
         Self { shared, graphs, sessions: Arc::default(), tasks: TaskTracker::new() }
     }
 
@@ -153,9 +169,9 @@ impl Gateway {
         let handle = self.sessions.lock().get(name).cloned();
         let handle = handle.ok_or_else(|| UpdateError::Unknown(name.clone()))?;
         let parsed = Prompt::parse(&prompt).map_err(UpdateError::Prompt)?;
-        if let Some(registry) = self.registry_of(&handle).await {
-            pipeline::graph::validate(&parsed, &registry).map_err(UpdateError::Prompt)?;
-        }
+        let registry = self.registry_of(&handle).await;
+        let registry = registry.unwrap_or_else(|| Arc::clone(&self.shared.registry));
+        pipeline::graph::validate(&parsed, &registry).map_err(UpdateError::Prompt)?;
         let update_id = format!("{:016x}", rand::random::<u64>());
         let (answer, answered) = oneshot::channel();
         let command = Command::Update { update_id: update_id.clone(), prompt, answer };

@@ -32,8 +32,8 @@ pub enum Told {
     Sent(Pts),
     /// A frame of this name came back; whether it is whole.
     Returned(Pts, bool),
-    /// Pictures have this size from now on.
-    Size(Size),
+    /// Pictures have this size and rate from now on.
+    Picture(Size, FrameRate),
 }
 
 /// Tells the payer of frames; does nothing where the work costs nothing. Cloning shares it.
@@ -61,6 +61,8 @@ pub struct Terms {
     pub size: PictureSize,
     /// Pictures in a second.
     pub frame_rate: FrameRate,
+    /// Delay of a picture so far, zero while unknown: spares the first second of a swap.
+    pub loop_hint: Duration,
 }
 
 /// A payer that waits to be run.
@@ -106,6 +108,8 @@ impl Payer {
         let set = terms.answer.set().context("the first set")?;
         let config = SenderConfig {
             ledger_round_hash: Some(ledger.round_hash()),
+            face_value_max: money.face_value_max(),
+            loop_hint: terms.loop_hint,
             ..SenderConfig::default()
         };
         let sender_terms = SenderTerms {
@@ -179,8 +183,7 @@ impl Account {
         match told {
             Told::Sent(pts) => self.core.frame_sent(now, pts.0),
             Told::Returned(pts, good) => self.core.frame_returned(now, pts.0, good),
-            Told::Size(size) => {
-                let rate = FrameRate::from_fps(30);
+            Told::Picture(size, rate) => {
                 if let Some(size) = PictureSize::new(size.width, size.height) {
                     self.core.resize(size, rate);
                 }

@@ -12,9 +12,9 @@ use anyhow::Context as _;
 use ingest::StreamName;
 use ingest::hub::{Item, Reader, Start};
 use parking_lot::Mutex;
-use payments::{FrameRate, Offer, PictureSize, SenderCounters};
+use payments::{Offer, PictureSize, SenderCounters};
 use pipeline::packet::VideoTrack;
-use pipeline::{Codec, Pts, Tracks, h264};
+use pipeline::{Codec, Pts, Tracks};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -130,13 +130,19 @@ pub struct Session {
     status: Arc<Mutex<Status>>,
     output: Output,
     tracks: Tracks,
-    updates: HashMap<String, oneshot::Sender<UpdateAnswer>>,
+    updates: HashMap<String, Update>,
     last_input: Instant,
     /// Counters of the payer at work.
     paying: Option<Counters>,
 }
 
 type Counters = Arc<Mutex<SenderCounters>>;
+
+/// A change of the graph that is not answered yet.
+struct Update {
+    prompt: Value,
+    answer: oneshot::Sender<UpdateAnswer>,
+}
 
 /// Why a connection was left.
 enum Left {
@@ -254,6 +260,7 @@ impl Session {
             track: self.tracks.video.clone(),
             last_out: self.output.splice().last_out(),
             near: self.output.last_source(),
+            delay: self.output.splice().delay(),
         }
     }
 
@@ -262,6 +269,18 @@ impl Session {
         &mut self,
         source: &mut Reader,
         mut connection: Connection,
+        stop: &CancellationToken,
+    ) -> Left {
+        let left = self.carry(source, &mut connection, stop).await;
+        // The job there must end, but nobody waits for it: another may be taking over.
+        tokio::spawn(connection.finish());
+        left
+    }
+
+    async fn carry(
+        &mut self,
+        source: &mut Reader,
+        connection: &mut Connection,
         stop: &CancellationToken,
     ) -> Left {
         let mut watch = tokio::time::interval(WATCH_EVERY);
@@ -292,7 +311,7 @@ impl Session {
                 () = self.output.key_wish() => {
                     connection.control(Control::key_frame());
                 }
-                Some(command) = self.commands.recv() => self.command(command, Some(&connection)),
+                Some(command) = self.commands.recv() => self.command(command, Some(connection)),
                 _ = watch.tick() => {
                     let first = self.output.pictures() == before;
                     if let Some(reason) = self.overdue(connection.since, first) {
@@ -361,8 +380,11 @@ impl Session {
                     (None, error) => UpdateAnswer::Refused { error: error.unwrap_or_default() },
                 };
                 info!(update_id, ?answer, "parameters");
-                if let Some(waiting) = self.updates.remove(&update_id) {
-                    let _ = waiting.send(answer);
+                if let Some(update) = self.updates.remove(&update_id) {
+                    if matches!(answer, UpdateAnswer::Applied { .. }) {
+                        self.set_prompt(update.prompt);
+                    }
+                    let _ = update.answer.send(answer);
                 }
             }
             Event::Status { millstream, inference_status, .. } => {
@@ -377,21 +399,23 @@ impl Session {
 
     fn command(&mut self, command: Command, connection: Option<&Connection>) {
         let Command::Update { update_id, prompt, answer } = command;
-        // The newest graph is what the next orchestrator starts with.
-        self.prompt = prompt.clone();
-        self.status.lock().prompt = prompt.clone();
         let Some(connection) = connection else {
+            // The next orchestrator starts with it.
+            self.set_prompt(prompt);
             let _ = answer.send(UpdateAnswer::Pending);
             return;
         };
-        self.updates.retain(|_, waiting| !waiting.is_closed());
-        if self.updates.len() >= UPDATES_WAITING
-            || !connection.control(Control::update(update_id.clone(), prompt))
-        {
+        let full = self.updates.len() >= UPDATES_WAITING;
+        if full || !connection.control(Control::update(update_id.clone(), prompt.clone())) {
             let _ = answer.send(UpdateAnswer::Pending);
             return;
         }
-        self.updates.insert(update_id, answer);
+        self.updates.insert(update_id, Update { prompt, answer });
+    }
+
+    fn set_prompt(&mut self, prompt: Value) {
+        self.status.lock().prompt.clone_from(&prompt);
+        self.prompt = prompt;
     }
 
     /// Whether pictures that were sent should have come back long ago. A source that pauses is
@@ -422,8 +446,10 @@ impl Session {
     /// The connection is gone. True when it had worked: then another is looked for at once.
     fn swapped(&mut self) -> bool {
         self.output.wait_for_key();
-        for (_, waiting) in self.updates.drain() {
-            let _ = waiting.send(UpdateAnswer::Pending);
+        // What the last one had not answered is what the next one starts with.
+        for (_, update) in std::mem::take(&mut self.updates) {
+            self.set_prompt(update.prompt);
+            let _ = update.answer.send(UpdateAnswer::Pending);
         }
         let mut status = self.status.lock();
         self.paying = None;
@@ -464,6 +490,8 @@ struct Job {
     track: Option<VideoTrack>,
     last_out: Option<Pts>,
     near: Option<Pts>,
+    /// Delay of pictures so far, if there were any.
+    delay: Option<Duration>,
 }
 
 /// Starts a job and opens its channels.
@@ -474,10 +502,9 @@ async fn connect(
 ) -> anyhow::Result<(Connection, String, Option<Counters>)> {
     let track = job.track.context("the stream has no picture yet")?;
     anyhow::ensure!(track.codec == Codec::H264, "{} is not processed yet", track.codec);
-    let frame_rate = frame_rate(&track);
+    let rate = connection::frame_rate(&track);
     let size = PictureSize::new(track.size.width, track.size.height);
     let size = size.with_context(|| format!("pictures of {} are not processed", track.size))?;
-    let rate = FrameRate::from_milli((frame_rate * 1000.0) as u32);
     let offer = Offer::decode(&asked.info.frame_offer).context("its frame offer")?;
     let sender = shared.signer.address();
     let request = StartRequest {
@@ -486,7 +513,10 @@ async fn connect(
         gateway_request_id: job.request_id,
         stream_id: job.name.to_string(),
         frame: offer.map(|_| payments::StartRequest::new(sender, size, rate)),
-        millstream: Some(Extras { frame_rate, skip_until: job.last_out.map(|pts| pts.0) }),
+        millstream: Some(Extras {
+            frame_rate: rate.milli() as f32 / 1000.0,
+            skip_until: job.last_out.map(|pts| pts.0),
+        }),
     };
     let answer = asked.backend.start(&shared.signer, &asked.info, &request).await?;
     let manifest_id = answer.manifest_id.clone();
@@ -499,6 +529,7 @@ async fn connect(
                 manifest_id: manifest_id.clone(),
                 size,
                 frame_rate: rate,
+                loop_hint: job.delay.unwrap_or_default(),
             };
             let signer = NodeSigner(Arc::clone(&shared.signer));
             let money = shared.money.clone();
@@ -535,12 +566,4 @@ fn check_recipient(info: &OrchestratorInfo, offer: &Offer) -> anyhow::Result<()>
     });
     anyhow::ensure!(stated, "its frame offer has another price than the one it stated");
     Ok(())
-}
-
-/// Pictures in a second as the source states it, else 30.
-fn frame_rate(track: &VideoTrack) -> f32 {
-    let mut assembler = h264::Assembler::new();
-    let _ = assembler.configure_annex_b(&track.parameter_sets);
-    let stated = assembler.sps().and_then(h264::SpsInfo::frames_per_second);
-    stated.filter(|rate| (1.0..=240.0).contains(rate)).map_or(30.0, |rate| rate as f32)
 }

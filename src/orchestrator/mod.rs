@@ -121,7 +121,7 @@ impl Orchestrator {
     pub fn new(parts: Parts) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let sessions_max = match parts.settings.sessions_max {
-            0 => cores,
+            0 => (2 * cores).max(4),
             given => given,
         };
         let inner = Inner {
@@ -248,6 +248,7 @@ impl Orchestrator {
             frame_rate,
             registry: Arc::clone(&inner.parts.registry),
             admission,
+            sender: caller.sender,
             store: inner.parts.money.store().clone(),
             hops: Arc::clone(&inner.parts.hops),
         };
@@ -256,7 +257,11 @@ impl Orchestrator {
             // Counted and taken under one lock, so that two requests never share the last place.
             let mut sessions = inner.sessions.lock();
             if sessions.len() >= inner.sessions_max {
-                return Err(StartError::Full);
+                // A gateway that was killed comes back while its old sessions still wait for it.
+                let stale = sessions.values().find(|session| session.is_stale(&caller.sender));
+                let stale = stale.cloned().ok_or(StartError::Full)?;
+                stale.end("its gateway began anew");
+                sessions.remove(stale.manifest_id());
             }
             sessions.insert(manifest_id.clone(), Arc::clone(&session));
         }

@@ -40,6 +40,12 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// How long the first segment may be waited for.
 const FIRST_INPUT_LIMIT: Duration = Duration::from_secs(30);
 
+/// Without picture or sign of life for so long the gateway is gone; it sends one every 10 s.
+const SILENCE_MAX: Duration = Duration::from_secs(25);
+
+/// A silent session gives its place to its own gateway after this.
+const STALE_AFTER: Duration = Duration::from_secs(3);
+
 /// Durations kept for medians.
 const DURATIONS_KEPT: usize = 64;
 
@@ -96,6 +102,8 @@ pub struct Config {
     pub registry: Arc<Registry>,
     /// Which frames may enter the graph.
     pub admission: Arc<Admission>,
+    /// Who pays.
+    pub sender: chain::Address,
     /// Where winners are kept.
     pub store: payments::Store,
     /// Where frame times are noted.
@@ -107,7 +115,9 @@ pub struct Session {
     manifest_id: String,
     request_id: String,
     since: SystemTime,
-    prompt: Mutex<Prompt>,
+    sender: chain::Address,
+    /// The newest graph, for a change of picture size.
+    prompt: Arc<Mutex<Prompt>>,
     shared: Arc<Shared>,
     admission: Arc<Admission>,
     stop: CancellationToken,
@@ -115,13 +125,29 @@ pub struct Session {
 }
 
 /// What the engine's threads write and tasks read.
-#[derive(Default)]
 struct Shared {
     received: AtomicU64,
+    /// Milliseconds from `since` to the last sign of the gateway.
+    heard_ms: AtomicU64,
+    since: Instant,
     last_input_ms: AtomicU64,
     last_output_ms: AtomicU64,
     broken: AtomicBool,
     report: Mutex<Report>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            received: AtomicU64::new(0),
+            heard_ms: AtomicU64::new(0),
+            since: Instant::now(),
+            last_input_ms: AtomicU64::new(0),
+            last_output_ms: AtomicU64::new(0),
+            broken: AtomicBool::new(false),
+            report: Mutex::default(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -179,7 +205,8 @@ impl Session {
             manifest_id: config.manifest_id.clone(),
             request_id: config.request_id.clone(),
             since: SystemTime::now(),
-            prompt: Mutex::new(config.prompt.clone()),
+            sender: config.sender,
+            prompt: Arc::new(Mutex::new(config.prompt.clone())),
             shared: Arc::default(),
             admission: Arc::clone(&config.admission),
             stop: CancellationToken::new(),
@@ -196,6 +223,16 @@ impl Session {
     /// Resolves when the session was told to end.
     pub async fn ended(&self) {
         self.stop.cancelled().await;
+    }
+
+    /// The session's name on the wire.
+    pub fn manifest_id(&self) -> &str {
+        &self.manifest_id
+    }
+
+    /// Whether it is this sender's and has been silent for a while: its place may be taken.
+    pub fn is_stale(&self, sender: &chain::Address) -> bool {
+        self.sender == *sender && self.shared.silence() > STALE_AFTER
     }
 
     /// Where payment and engine meet.
@@ -271,7 +308,9 @@ impl Session {
             () = self.stop.cancelled() => Ok("told to end".to_owned()),
             ended = self.pump(receiver, &engine, &config.hops) => ended,
             ended = self.obey(control, &engine, &config.registry, event_sender) => ended,
-            () = self.report(&engine, ticks) => Ok("report ended".into()),
+            () = self.report(&engine, ticks) => {
+                Ok(format!("nothing was heard of the gateway for {SILENCE_MAX:?}"))
+            }
             ended = money.join_next() => match ended {
                 Some(Ok(reason)) => reason.map(|reason| format!("payment: {reason}")),
                 _ => Ok("payment ended".into()),
@@ -298,7 +337,7 @@ impl Session {
         events: mpsc::Sender<Event>,
     ) -> anyhow::Result<Engine> {
         let registry = Arc::clone(&config.registry);
-        let prompt = config.prompt.clone();
+        let prompt = Arc::clone(&self.prompt);
         let decoder_track = track.clone();
         let name = config.manifest_id.clone();
         Ok(Engine::spawn(run::Config {
@@ -307,7 +346,10 @@ impl Session {
             decoder: Box::new(move || {
                 codecs::h264::Decoder::new(&decoder_track).map(|decoder| Box::new(decoder) as _)
             }),
-            graph: Box::new(move |size| compile_stage(&prompt, &registry, size)),
+            graph: Box::new(move |size| {
+                let newest = prompt.lock().clone();
+                compile_stage(&newest, &registry, size)
+            }),
             encoder: Box::new(|settings| {
                 codecs::h264::Encoder::new(settings).map(|encoder| Box::new(encoder) as _)
             }),
@@ -337,6 +379,7 @@ impl Session {
                 Some(link::Received::Packet(packet)) if packet.kind.is_video() => {
                     hops.mark(Hop::Uplink, packet.pts, packet.arrived, Duration::ZERO);
                     self.shared.received.fetch_add(1, Ordering::Relaxed);
+                    self.shared.heard();
                     let now = unix_millis(SystemTime::now());
                     self.shared.last_input_ms.store(now, Ordering::Relaxed);
                     engine.push(packet);
@@ -364,6 +407,7 @@ impl Session {
     ) -> anyhow::Result<String> {
         while let Some(mut segment) = control.next().await? {
             let Some(document) = read_document(&mut segment).await? else { continue };
+            self.shared.heard();
             let Ok(control) = serde_json::from_slice::<Control>(&document) else {
                 debug!("a control document that is no JSON object of ours");
                 continue;
@@ -405,7 +449,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells each second how it goes.
+    /// Tells each second how it goes, until the gateway is silent for too long.
     async fn report(&self, engine: &Engine, events: mpsc::Sender<Event>) {
         let mut ticks = tokio::time::interval(STATUS_EVERY);
         let mut before = (0, 0);
@@ -417,14 +461,28 @@ impl Session {
                 report.counters = counters;
                 self.shared.status_event(&report, &mut before)
             };
-            if matches!(events.try_send(event), Err(mpsc::error::TrySendError::Closed(_))) {
-                return std::future::pending().await;
+            // A full channel leaves this one out; a closed one ends the session elsewhere.
+            let _ = events.try_send(event);
+            if self.shared.silence() > SILENCE_MAX {
+                return;
             }
         }
     }
 }
 
 impl Shared {
+    /// A sign of the gateway.
+    fn heard(&self) {
+        let ms = self.since.elapsed().as_millis() as u64;
+        self.heard_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// How long there was none.
+    fn silence(&self) -> Duration {
+        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        self.since.elapsed().saturating_sub(heard)
+    }
+
     fn engine_status(&self, report: &Report) -> EngineStatus {
         let counters = report.counters;
         EngineStatus {
