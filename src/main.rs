@@ -1,5 +1,7 @@
 //! The `millstream` program: reads the command line and runs what it asks for.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

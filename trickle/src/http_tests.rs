@@ -1,3 +1,5 @@
+//! Requests and headers: what parses to what, and what is refused.
+
 use super::*;
 
 fn either(first: &str, last: &str) -> Place {

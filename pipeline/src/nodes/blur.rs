@@ -7,6 +7,7 @@ use crate::graph::{
     NodeSpec, Pool, Shape, Value,
 };
 
+/// The widest kernel, in pixels from its centre.
 const RADIUS_MAX: i64 = 31;
 
 /// A separable blur with a symmetric kernel and reflected borders.
