@@ -1,0 +1,155 @@
+// Chromium for the tests of the node: takes commands as JSON lines on standard input, says what
+// pages show as JSON lines on standard output, ends when standard input ends.
+//
+//   {"do":"watch","page":"a","whep":"http://.../cam/whep"}       a bare RTCPeerConnection
+//   {"do":"open","page":"a","url":"http://.../cam/"}             a page of the product with a <video>
+//   {"do":"publish","page":"a","whip":"http://.../cam/whip"}     camera and microphone, bare
+//   {"do":"click","page":"a","selector":"button"}
+//   {"do":"shot","page":"a","path":"/tmp/a.png"}
+//   {"do":"close","page":"a"}
+const fs = require("node:fs");
+const path = require("node:path");
+const readline = require("node:readline");
+const { chromium } = require("playwright-core");
+
+const say = (event) => process.stdout.write(JSON.stringify(event) + "\n");
+const card = fs.readFileSync(path.join(__dirname, "card.js"), "utf8");
+
+// Inside the page: negotiates over HTTP and gives the session away.
+const negotiate = `window.negotiate = async (pc, url) => {
+  const offer = await pc.createOffer();
+  await pc.setLocalDescription(offer);
+  if (pc.iceGatheringState !== "complete") {
+    await new Promise((done) => {
+      pc.onicegatheringstatechange = () => pc.iceGatheringState === "complete" && done();
+      setTimeout(done, 2000);
+    });
+  }
+  const headers = { "content-type": "application/sdp" };
+  const answer = await fetch(url, { method: "POST", headers, body: pc.localDescription.sdp });
+  const text = await answer.text();
+  if (answer.status !== 201) throw new Error(answer.status + " " + text);
+  await pc.setRemoteDescription({ type: "answer", sdp: text });
+  window.session = new URL(answer.headers.get("location"), url).href;
+  pc.onconnectionstatechange = () => report({ state: pc.connectionState });
+  report({ state: pc.connectionState });
+  window.pc = pc;
+};
+window.hangUp = async () => {
+  if (window.session) await fetch(window.session, { method: "DELETE" });
+  window.pc?.close();
+};
+window.h264 = (kind) => kind.getCapabilities("video").codecs.filter((c) => c.mimeType === "video/H264");`;
+
+async function main() {
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM,
+    args: [
+      "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync",
+      "--autoplay-policy=no-user-gesture-required", "--use-fake-device-for-media-stream",
+      "--use-fake-ui-for-media-stream", "--disable-features=WebRtcHideLocalIpsWithMdns",
+      "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
+    ],
+  });
+  const pages = new Map();
+
+  async function blank(name, at) {
+    const page = await fresh(name);
+    // A page without content on the node's own origin.
+    const origin = new URL(at).origin;
+    await page.route(origin + "/blank", (route) =>
+      route.fulfill({ contentType: "text/html", body: "<!doctype html><title>blank</title>" }));
+    await page.goto(origin + "/blank");
+    await page.evaluate(negotiate);
+    if (!(await page.evaluate("h264(RTCRtpReceiver).length"))) throw new Error("Chromium lacks H.264");
+    return page;
+  }
+
+  async function fresh(name) {
+    const context = await browser.newContext({
+      viewport: { width: 1280, height: 800 },
+      permissions: ["camera", "microphone"],
+      bypassCSP: true,
+    });
+    const page = await context.newPage();
+    pages.set(name, page);
+    page.on("pageerror", (error) => say({ page: name, problem: String(error) }));
+    page.on("console", (m) => m.type() === "error" && say({ page: name, console: m.text() }));
+    await page.exposeFunction("report", (event) => say({ page: name, ...event }));
+    return page;
+  }
+
+  const verbs = {
+    async watch({ page: name, whep }) {
+      const page = await blank(name, whep);
+      await page.evaluate(card);
+      await page.evaluate(async (url) => {
+        const pc = new RTCPeerConnection();
+        pc.addTransceiver("video", { direction: "recvonly" });
+        pc.addTransceiver("audio", { direction: "recvonly" });
+        const video = document.createElement("video");
+        video.muted = true;
+        video.autoplay = true;
+        video.srcObject = new MediaStream();
+        pc.ontrack = ({ track, receiver }) => {
+          receiver.jitterBufferTarget = 0;
+          video.srcObject.addTrack(track);
+        };
+        document.body.append(video);
+        watchCard(video, report);
+        await negotiate(pc, url);
+        await video.play();
+      }, whep);
+    },
+    async open({ page: name, url }) {
+      const page = await fresh(name);
+      await page.goto(url);
+      await page.evaluate(card);
+      const video = await page.waitForSelector("video", { state: "attached" });
+      await video.evaluate((element) => watchCard(element, report));
+    },
+    async publish({ page: name, whip }) {
+      const page = await blank(name, whip);
+      await page.evaluate(async (url) => {
+        const size = { width: 640, height: 360, frameRate: 30 };
+        const stream = await navigator.mediaDevices.getUserMedia({ video: size, audio: true });
+        const pc = new RTCPeerConnection();
+        for (const track of stream.getTracks()) {
+          const sender = pc.addTransceiver(track, { direction: "sendonly", streams: [stream] });
+          if (track.kind === "video") sender.setCodecPreferences(h264(RTCRtpSender));
+        }
+        await negotiate(pc, url);
+      }, whip);
+    },
+    async click({ page, selector }) {
+      await pages.get(page).click(selector);
+    },
+    async shot({ page, path: file }) {
+      await pages.get(page).screenshot({ path: file });
+    },
+    async close({ page: name }) {
+      const page = pages.get(name);
+      pages.delete(name);
+      await page.evaluate("window.hangUp?.()");
+      await page.context().close();
+    },
+  };
+
+  say({ ready: browser.version() });
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    const command = JSON.parse(line);
+    try {
+      await verbs[command.do](command);
+      say({ page: command.page, done: command.do });
+    } catch (error) {
+      say({ page: command.page, failed: command.do, problem: String(error) });
+    }
+  }
+  await browser.close();
+}
+
+main().then(() => process.exit(0), (error) => {
+  say({ failed: "start", problem: String(error) });
+  process.exit(1);
+});

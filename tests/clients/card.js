@@ -1,0 +1,101 @@
+// Reads test cards (tests/it/card.rs) from a canvas and listens to the sound of a <video>.
+// Runs inside the page: `watchCard(video, say)` calls `say` with lists of what was seen.
+(() => {
+  const CELLS = 20;
+
+  function check(number, clock) {
+    return (number * 31421 + (clock & 0xffff) * 6927 + (clock >>> 16) * 13849) % 65536;
+  }
+
+  // The three rows as numbers of 20 bits, from pixels of `width` x 3 cells.
+  function rows(pixels, width) {
+    const cell = width / CELLS;
+    const found = [];
+    for (let row = 0; row < 3; row++) {
+      const y = Math.floor((row + 0.5) * cell);
+      let bits = 0;
+      for (let column = 0; column < CELLS; column++) {
+        let sum = 0, count = 0;
+        for (let x = Math.floor((column + 0.25) * cell); x < (column + 0.75) * cell; x++) {
+          sum += pixels[(y * width + x) * 4 + 1];
+          count++;
+        }
+        bits = bits * 2 + (sum / count > 127 ? 1 : 0);
+      }
+      found.push(bits);
+    }
+    return found;
+  }
+
+  function read(pixels, width) {
+    let [first, clock, last] = rows(pixels, width);
+    const inverted = first >>> 18 === 1 && (first & 3) === 2;
+    if (inverted) [first, clock, last] = [first, clock, last].map((row) => row ^ 0xfffff);
+    const framed = (row) => row >>> 18 === 2 && (row & 3) === 1;
+    const number = (first >>> 2) & 0xffff;
+    const right = framed(first) && framed(last) && ((last >>> 2) & 0xffff) === check(number, clock);
+    return right ? { number, clock, inverted } : null;
+  }
+
+  function mean(pixels) {
+    const sum = [0, 0, 0];
+    for (let at = 0; at < pixels.length; at += 4) for (let c = 0; c < 3; c++) sum[c] += pixels[at + c];
+    return sum.map((value) => Math.round(value / (pixels.length / 4)));
+  }
+
+  window.watchCard = (video, say) => {
+    const canvas = document.createElement("canvas");
+    const drawing = canvas.getContext("2d", { willReadFrequently: true });
+    let seen = [];
+    const look = (_, facts) => {
+      const width = video.videoWidth, height = video.videoHeight;
+      if (width >= CELLS) {
+        canvas.width = width;
+        canvas.height = height;
+        drawing.drawImage(video, 0, 0);
+        const now = Date.now();
+        const card = read(drawing.getImageData(0, 0, width, (width / CELLS) * 3).data, width);
+        const low = Math.floor(height * 0.82), tall = Math.floor(height * 0.1);
+        seen.push({
+          ...(card ?? { unreadable: true }),
+          now: now % (1 << 20),
+          width, height,
+          presented: facts.presentedFrames,
+          left: mean(drawing.getImageData(Math.floor(width * 0.1), low, 40, tall).data),
+          right: mean(drawing.getImageData(Math.floor(width * 0.7), low, 40, tall).data),
+        });
+      }
+      video.requestVideoFrameCallback(look);
+    };
+    video.requestVideoFrameCallback(look);
+
+    let analyser, bins, samples, source, audio;
+    setInterval(() => {
+      const stream = video.srcObject;
+      const track = stream?.getAudioTracks?.()[0];
+      if (track && source !== track) {
+        source = track;
+        audio ??= new AudioContext();
+        analyser = audio.createAnalyser();
+        analyser.fftSize = 8192;
+        bins = new Float32Array(analyser.frequencyBinCount);
+        samples = new Float32Array(analyser.fftSize);
+        audio.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+      }
+      let sound;
+      if (analyser) {
+        analyser.getFloatFrequencyData(bins);
+        analyser.getFloatTimeDomainData(samples);
+        const loudest = bins.reduce((best, value, at) => (value > bins[best] ? at : best), 0);
+        const power = samples.reduce((sum, value) => sum + value * value, 0) / samples.length;
+        sound = {
+          hertz: Math.round((loudest * audio.sampleRate) / analyser.fftSize),
+          level: Math.sqrt(power),
+        };
+      }
+      const pictures = seen;
+      seen = [];
+      say({ pictures, sound });
+    }, 250);
+  };
+})();

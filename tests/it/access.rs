@@ -1,0 +1,143 @@
+//! Who may publish and watch, and what HTTP answers to those who may not.
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::card::Card;
+use crate::node::{Running, alone, find};
+use crate::push::{LIVE, Push};
+
+/// An offer as a browser makes it, without media lines that anybody would take.
+const EMPTY_OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n";
+
+async fn status(node: &Running, method: Method, path: &str, token: &str, body: &str) -> StatusCode {
+    let mut request = node.client.request(method, node.http(path));
+    if !body.is_empty() {
+        request = request.header("content-type", "application/sdp").body(body.to_owned());
+    }
+    if !token.is_empty() {
+        request = request.bearer_auth(token);
+    }
+    request.send().await.unwrap().status()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whip_and_whep_answer_as_their_rfcs_say() {
+    let node = Running::start(|_| {}).await;
+    let answer = node.client.request(Method::OPTIONS, node.http("cam/whip")).send().await.unwrap();
+    assert!(answer.status().is_success());
+    assert_eq!(answer.headers()["accept-post"], "application/sdp");
+    for (method, path, body, wanted) in [
+        (Method::GET, "cam/whep", "", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::POST, "cam/whip", "no offer", StatusCode::BAD_REQUEST),
+        (Method::POST, "nobody/whep", EMPTY_OFFER, StatusCode::NOT_FOUND),
+        (Method::DELETE, "cam/whip/00000000000000000000000000000000", "", StatusCode::NOT_FOUND),
+        (Method::POST, "cam-out/whip", EMPTY_OFFER, StatusCode::BAD_REQUEST),
+        (Method::POST, "v1/cam/whip", EMPTY_OFFER, StatusCode::BAD_REQUEST),
+        (Method::POST, "a//b/whip", EMPTY_OFFER, StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(status(&node, method.clone(), path, "", body).await, wanted, "{method} {path}");
+    }
+    let plain = node.client.post(node.http("cam/whip")).body("v=0").send().await.unwrap();
+    assert_eq!(plain.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    // The operator's routes are not on the listener for people.
+    for path in ["v1/status", "object_info", "metrics", "console"] {
+        let answer = node.client.get(node.http(path)).send().await.unwrap();
+        assert!(answer.status() != StatusCode::OK, "{path} answers on 8889");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_answers_on_the_same_port() {
+    let node = Running::start(|_| {}).await;
+    let client = millstream::peer_http_client().unwrap();
+    let url = node.http("assets/streams.json").replace("http://", "https://");
+    let streams: Value = client.get(url).send().await.unwrap().json().await.unwrap();
+    assert_eq!(streams, serde_json::json!([]));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_needs_the_password_by_rtmp_and_whip() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| {
+        settings.auth.publish_user = "ann".into();
+        settings.auth.publish_password = "secret".into();
+    })
+    .await;
+    for wrong in ["", "?user=ann&pass=wrong", "?user=bob&pass=secret"] {
+        let mut push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp(&format!("cam{wrong}")));
+        assert!(!push.until_ended().await, "{wrong:?} was let in");
+    }
+    let right = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam?user=ann&pass=secret"));
+    let status_now = node.until_pictures("cam-out", 3).await;
+    assert!(find(&status_now, "cam").is_some(), "the name is without the credentials");
+    right.finish().await;
+    node.until_idle().await;
+
+    let post = |token| status(&node, Method::POST, "cam/whip", token, EMPTY_OFFER);
+    assert_eq!(post("").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(post("wrong").await, StatusCode::UNAUTHORIZED);
+    // The right one is let in, and only then its empty offer refused.
+    assert_eq!(post("ann:secret").await, StatusCode::NOT_ACCEPTABLE);
+    let refused = Push::whip(Card::SMALL, "", &node.http("cam/whip"));
+    let mut refused = refused;
+    assert!(!refused.until_ended().await);
+    let push = Push::whip(Card::SMALL, "-authorization ann:secret", &node.http("cam/whip"));
+    node.until_pictures("cam-out", 3).await;
+    push.finish().await;
+    node.until_idle().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reserved_names_and_names_of_processed_streams_are_refused_by_rtmp() {
+    let _alone = alone().await;
+    let node = Running::start(|_| {}).await;
+    for name in ["cam-out", "v1/cam", "metrics", "assets/x"] {
+        let mut push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp(name));
+        assert!(!push.until_ended().await, "{name} was let in");
+    }
+    node.until_idle().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_publisher_is_refused_and_the_first_goes_on() {
+    let _alone = alone().await;
+    let node = Running::start(|_| {}).await;
+    let mut first = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    node.until_pictures("cam-out", 3).await;
+    let mut second = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    assert!(!second.until_ended().await, "the second publisher was let in");
+    let mut third = Push::whip(Card::SMALL, "", &node.http("cam/whip"));
+    assert!(!third.until_ended().await, "the third publisher was let in");
+    let now = node.status().await;
+    let frames = find(&now, "cam-out").unwrap()["frames"].as_u64().unwrap();
+    node.until_pictures("cam-out", frames + 10).await;
+    assert_eq!(first.ended(), None);
+    first.finish().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_publisher_takes_over_where_the_settings_say_so() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| settings.rtmp.take_over = true).await;
+    let mut first = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    node.until_pictures("cam-out", 3).await;
+    let of = |status: &Value| find(status, "cam").map(|view| view["since_ms"].clone());
+    let before = of(&node.status().await);
+    let second = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    first.until_ended().await;
+    node.until("the second publisher", |status| {
+        let found = of(status);
+        found.is_some() && found != before
+    })
+    .await;
+    node.until_pictures("cam-out", 10).await;
+    second.finish().await;
+    node.until_idle().await;
+    node.stop().await;
+}

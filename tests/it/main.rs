@@ -1,0 +1,24 @@
+//! Stories of the whole node with real clients: ffmpeg, FFmpeg 9, Chromium and aiortc.
+//!
+//! Publishers send [`card`]s: pictures that carry their number and the time at which they were
+//! drawn, as squares that survive coding. Clients read them back from what they show, so that the
+//! order, the picture and the delay are known for each picture at each place.
+//!
+//! `./x test` installs the clients. A test that misses one fails and says so. Figures are printed
+//! (`--nocapture`), never asserted: how fast a loaded machine is says nothing about the code.
+
+mod access;
+mod browser;
+mod card;
+mod client;
+mod failover;
+mod graphs;
+mod live;
+mod node;
+mod observe;
+mod peer;
+mod process;
+mod programs;
+mod publish;
+mod push;
+mod roles;
