@@ -26,6 +26,7 @@ pub enum Command {
         /// Add a stream `demo` with a moving test picture and a tone
         #[arg(long)]
         demo: bool,
+        /// Options of every role
         #[command(flatten)]
         common: Common,
     },
@@ -34,11 +35,13 @@ pub enum Command {
         /// Orchestrators to choose from, `https://host:8935,...`
         #[arg(long, value_name = "URLS")]
         orchestrators: Option<String>,
+        /// Options of every role
         #[command(flatten)]
         common: Common,
     },
     /// Run an orchestrator: process streams for gateways and be paid
     Orchestrator {
+        /// Options of every role
         #[command(flatten)]
         common: Common,
     },
@@ -61,6 +64,7 @@ pub enum Command {
 pub enum ConfigAction {
     /// Say whether settings are right, and where each that is not a default comes from
     Check {
+        /// Options of every role
         #[command(flatten)]
         common: Common,
     },

@@ -51,6 +51,7 @@ pub struct Node {
     settings: Settings,
     addresses: Addresses,
     parts: Parts,
+    tls: Arc<rustls::ServerConfig>,
     tasks: TaskTracker,
     /// No new work.
     stop: CancellationToken,
@@ -67,143 +68,171 @@ impl Node {
         if settings.public {
             open_to_all(&mut settings);
         }
-        let close = CancellationToken::new();
-        let tasks = TaskTracker::new();
         let data = DataDir::open(&settings.data_dir)?;
         let certificate = Certificate::load_or_make(&data, &settings.webrtc.hosts)?;
-        let tls = certificate.server_config()?;
         let versions = codecs::init()?;
         info!(gstreamer = versions.gstreamer, "codecs are ready");
 
         let orchestrates = settings.roles.contains(&Role::Orchestrator);
-        let orchestrator_key: Option<Arc<dyn Signer>> = match orchestrates {
-            true => Some(Arc::new(KeyFile::open_or_create(&data.join("keys/orchestrator.key"))?)),
+        let payee = match orchestrates {
+            true => Some(key(&data, "orchestrator")?),
             false => None,
         };
-        let paid = orchestrator_key.as_ref().map(|k| (k.address(), settings.orchestrator.price.0));
+        let paid = payee.as_ref().map(|key| (key.address(), settings.orchestrator.price.0));
         let money = Money::open(&data, &settings.payments, paid).await?;
-        let (running, until) = (money.clone(), close.clone());
-        tasks.spawn(async move { running.run(until).await });
-
         let registry = Arc::new(registry(&settings));
         let hops = Arc::new(Hops::new(settings.latency.trace));
         let hub = Hub::new(ingest::hub::Limits::default());
-        let mut addresses = Addresses::default();
-        let mut parts = Parts::new(hub.clone(), Arc::clone(&hops), Arc::clone(&registry));
+        let mut node = Self {
+            parts: Parts::new(hub, hops, registry, money),
+            tls: certificate.server_config()?,
+            addresses: Addresses::default(),
+            tasks: TaskTracker::new(),
+            close: CancellationToken::new(),
+            settings,
+            stop,
+        };
+        let (money, until) = (node.parts.money.clone(), node.close.clone());
+        node.tasks.spawn(async move { money.run(until).await });
+        if let Some(signer) = payee {
+            node.start_orchestrator(signer).await?;
+        }
+        if node.settings.roles.contains(&Role::Gateway) {
+            node.start_gateway(key(&data, "gateway")?).await?;
+        }
+        node.start_admin().await?;
+        node.start_sources()?;
+        Ok(node)
+    }
 
-        parts.money = Some(money.clone());
-        if let Some(signer) = orchestrator_key {
-            let listener = bind("orchestrator.listen", settings.orchestrator.listen).await?;
-            let local = listener.local_addr()?;
-            addresses.orchestrator = Some(local);
-            let orchestrator = Orchestrator::new(orchestrator::Parts {
-                service_uri: service_uri(&settings, local)?,
-                settings: settings.orchestrator.clone(),
-                signer,
-                registry: Arc::clone(&registry),
-                money: money.clone(),
-                hops: Arc::clone(&hops),
-                shutdown: stop.clone(),
-            });
-            let router = orchestrator.router();
-            tasks.spawn(listen::serve(listener, Speaks::Tls(tls.clone()), router, close.clone()));
-            let channels = orchestrator.trickle().clone();
-            let until = close.clone();
-            tasks.spawn(async move {
-                until.run_until_cancelled(channels.maintain()).await;
-            });
-            parts.orchestrator = Some(orchestrator);
+    /// The role that works, and its one listener for peers.
+    async fn start_orchestrator(&mut self, signer: Arc<dyn Signer>) -> Result<()> {
+        let listener = bind("orchestrator.listen", self.settings.orchestrator.listen).await?;
+        let local = listener.local_addr()?;
+        self.addresses.orchestrator = Some(local);
+        let orchestrator = Orchestrator::new(orchestrator::Parts {
+            service_uri: service_uri(&self.settings, local)?,
+            settings: self.settings.orchestrator.clone(),
+            signer,
+            registry: Arc::clone(&self.parts.registry),
+            money: self.parts.money.clone(),
+            hops: Arc::clone(&self.parts.hops),
+            shutdown: self.stop.clone(),
+        });
+        self.serve(listener, Speaks::Tls(self.tls.clone()), orchestrator.router());
+        let (channels, until) = (orchestrator.trickle().clone(), self.close.clone());
+        self.tasks.spawn(async move {
+            until.run_until_cancelled(channels.maintain()).await;
+        });
+        self.parts.orchestrator = Some(orchestrator);
+        Ok(())
+    }
+
+    /// The role that faces people: RTMP, WebRTC, pages, and the sessions behind them.
+    async fn start_gateway(&mut self, signer: Arc<dyn Signer>) -> Result<()> {
+        let settings = self.settings.clone();
+        let hub = self.parts.hub.clone();
+        let access: SharedAccess =
+            Arc::new(NodeAccess::new(settings.auth.clone(), crate::http_client()?));
+        let bridges = Bridges::new(hub.clone());
+        self.parts.bridges = Some(bridges.clone());
+        if settings.rtmp.enabled {
+            self.start_rtmp(access.clone()).await?;
         }
 
-        if settings.roles.contains(&Role::Gateway) {
-            let access: SharedAccess =
-                Arc::new(NodeAccess::new(settings.auth.clone(), crate::http_client()?));
-            let bridges = Bridges::new(hub.clone());
-            parts.bridges = Some(bridges.clone());
+        let config = webrtc::Config {
+            udp: settings.webrtc.listen,
+            advertised: settings.webrtc.hosts.iter().map(IpAddr::to_string).collect(),
+            origins: settings.http.allow_origins.clone(),
+            sessions_max: settings.webrtc.sessions_max,
+            take_over: settings.rtmp.take_over,
+            ..webrtc::Config::default()
+        };
+        let views = Arc::new(bridges);
+        let server = webrtc::Server::start(config, hub.clone(), access.clone(), views)
+            .with_context(|| cannot_bind("webrtc.listen", settings.webrtc.listen))?;
+        self.addresses.webrtc = Some(server.local_addr());
+        self.parts.webrtc = Some(server.clone());
 
-            if settings.rtmp.enabled {
-                let config = rtmp::Config {
-                    addr: settings.rtmp.listen,
-                    take_over: settings.rtmp.take_over,
-                    idle_timeout: Duration::from_secs(settings.rtmp.read_timeout_seconds),
-                    connections_max: settings.rtmp.connections_max,
-                    ..rtmp::Config::default()
-                };
-                let counters = Arc::new(rtmp::Counters::default());
-                let server =
-                    rtmp::Server::bind(config, hub.clone(), access.clone(), counters.clone())
-                        .await
-                        .with_context(|| cannot_bind("rtmp.listen", settings.rtmp.listen))?;
-                addresses.rtmp = Some(server.local_addr());
-                parts.rtmp = Some((server.sessions(), counters));
-                tasks.spawn(server.run(stop.clone()));
-            }
+        self.parts.money.grant(signer.address()).await?;
+        let graphs = Graphs::load(&settings.pipeline, &settings.streams, &self.parts.registry)?;
+        let gateway = Gateway::new(gateway::Parts {
+            settings: settings.gateway.clone(),
+            hub,
+            signer,
+            backends: backends(&settings, self.parts.orchestrator.as_ref())?,
+            graphs: Arc::new(graphs),
+            money: self.parts.money.clone(),
+            registry: Arc::clone(&self.parts.registry),
+            hops: Arc::clone(&self.parts.hops),
+        });
+        self.parts.gateway = Some(gateway.clone());
+        let until = self.stop.clone();
+        self.tasks.spawn(async move { gateway.run(until).await });
 
-            let config = webrtc::Config {
-                udp: settings.webrtc.listen,
-                advertised: settings.webrtc.hosts.iter().map(IpAddr::to_string).collect(),
-                origins: settings.http.allow_origins.clone(),
-                sessions_max: settings.webrtc.sessions_max,
-                take_over: settings.rtmp.take_over,
-                ..webrtc::Config::default()
-            };
-            let server =
-                webrtc::Server::start(config, hub.clone(), access.clone(), Arc::new(bridges))
-                    .with_context(|| cannot_bind("webrtc.listen", settings.webrtc.listen))?;
-            addresses.webrtc = Some(server.local_addr());
-            let listener = bind("http.listen", settings.http.listen).await?;
-            addresses.http = Some(listener.local_addr()?);
-            parts.edge = addresses.http;
-            parts.webrtc = Some(server.clone());
+        let listener = bind("http.listen", settings.http.listen).await?;
+        self.addresses.http = Some(listener.local_addr()?);
+        let facts = dashboards::pages::NodeFacts {
+            version: env!("CARGO_PKG_VERSION"),
+            rtmp_port: self.addresses.rtmp.map(|address| address.port()),
+            publish_needs_password: !settings.auth.publish_password.is_empty(),
+            read_needs_password: !settings.auth.read_password.is_empty(),
+        };
+        let parts = self.parts.clone();
+        let rest = live::router(parts.clone(), access).fallback_service(server.router());
+        let pages = dashboards::pages::edge(&facts, rest).merge(crate::status::edge_routes(parts));
+        self.serve(listener, Speaks::Both(self.tls.clone()), pages);
+        let until = self.stop.clone();
+        self.tasks.spawn(server.run(async move { until.cancelled().await }));
+        Ok(())
+    }
 
-            let signer: Arc<dyn Signer> =
-                Arc::new(KeyFile::open_or_create(&data.join("keys/gateway.key"))?);
-            money.grant(signer.address()).await?;
-            let graphs = Arc::new(Graphs::load(&settings.pipeline, &settings.streams, &registry)?);
-            let gateway = Gateway::new(gateway::Parts {
-                settings: settings.gateway.clone(),
-                hub: hub.clone(),
-                signer,
-                backends: backends(&settings, parts.orchestrator.as_ref())?,
-                graphs,
-                money: money.clone(),
-                registry: Arc::clone(&registry),
-                hops: Arc::clone(&hops),
-            });
-            let running = gateway.clone();
-            let until = stop.clone();
-            tasks.spawn(async move { running.run(until).await });
-            parts.gateway = Some(gateway);
-            let facts = dashboards::pages::NodeFacts {
-                version: env!("CARGO_PKG_VERSION"),
-                rtmp_port: addresses.rtmp.map(|address| address.port()),
-                publish_needs_password: !settings.auth.publish_password.is_empty(),
-                read_needs_password: !settings.auth.read_password.is_empty(),
-            };
-            let rest = live::router(parts.clone(), access).fallback_service(server.router());
-            let streams = crate::status::edge_routes(parts.clone());
-            let router = dashboards::pages::edge(&facts, rest).merge(streams);
-            tasks.spawn(listen::serve(listener, Speaks::Both(tls), router, close.clone()));
-            let until = stop.clone();
-            tasks.spawn(server.run(async move { until.cancelled().await }));
-        }
+    async fn start_rtmp(&mut self, access: SharedAccess) -> Result<()> {
+        let settings = &self.settings.rtmp;
+        let config = rtmp::Config {
+            addr: settings.listen,
+            take_over: settings.take_over,
+            idle_timeout: Duration::from_secs(settings.read_timeout_seconds),
+            connections_max: settings.connections_max,
+            ..rtmp::Config::default()
+        };
+        let counters = Arc::new(rtmp::Counters::default());
+        let server = rtmp::Server::bind(config, self.parts.hub.clone(), access, counters.clone())
+            .await
+            .with_context(|| cannot_bind("rtmp.listen", settings.listen))?;
+        self.addresses.rtmp = Some(server.local_addr());
+        self.parts.rtmp = Some((server.sessions(), counters));
+        self.tasks.spawn(server.run(self.stop.clone()));
+        Ok(())
+    }
 
-        let listener = bind("admin.listen", settings.admin.listen).await?;
-        addresses.admin = Some(listener.local_addr()?);
-        let router = admin::router(parts.clone(), &settings.admin);
-        tasks.spawn(listen::serve(listener, Speaks::Http, router, close.clone()));
-        let listener = bind("metrics.listen", settings.metrics.listen).await?;
-        addresses.metrics = Some(listener.local_addr()?);
-        let router = admin::metrics_router(parts.clone(), stop.clone());
-        tasks.spawn(listen::serve(listener, Speaks::Http, router, close.clone()));
+    /// Console, API, metrics and health.
+    async fn start_admin(&mut self) -> Result<()> {
+        let listener = bind("admin.listen", self.settings.admin.listen).await?;
+        self.addresses.admin = Some(listener.local_addr()?);
+        self.parts.edge = self.addresses.http;
+        let router = admin::router(self.parts.clone(), &self.settings.admin);
+        self.serve(listener, Speaks::Http, router);
+        let listener = bind("metrics.listen", self.settings.metrics.listen).await?;
+        self.addresses.metrics = Some(listener.local_addr()?);
+        let router = admin::metrics_router(self.parts.clone(), self.stop.clone());
+        self.serve(listener, Speaks::Http, router);
+        Ok(())
+    }
 
-        for (name, stream) in &settings.streams {
+    /// Streams that this node makes itself.
+    fn start_sources(&self) -> Result<()> {
+        for (name, stream) in &self.settings.streams {
             if stream.source.as_deref() == Some("demo") {
                 let name = ingest::StreamName::parse(name)?;
-                demo::start(&hub, name, &stop).context("the test picture")?;
+                demo::start(&self.parts.hub, name, &self.stop).context("the test picture")?;
             }
         }
-        Ok(Self { settings, addresses, parts, tasks, stop, close })
+        Ok(())
+    }
+
+    fn serve(&self, listener: TcpListener, speaks: Speaks, router: axum::Router) {
+        self.tasks.spawn(listen::serve(listener, speaks, router, self.close.clone()));
     }
 
     /// Where its listeners are.
@@ -263,6 +292,11 @@ impl Node {
     }
 }
 
+/// A key of the node by the role that it is for.
+fn key(data: &DataDir, role: &str) -> Result<Arc<dyn Signer>> {
+    Ok(Arc::new(KeyFile::open_or_create(&data.join(&format!("keys/{role}.key")))?))
+}
+
 /// Node classes that graphs may use: the host's, and those that run models.
 fn registry(settings: &Settings) -> Registry {
     let mut registry = Registry::host();
@@ -293,7 +327,7 @@ fn backends(settings: &Settings, own: Option<&Orchestrator>) -> Result<Vec<Backe
         let same = own.filter(|own| own.service_uri() == peer.url());
         backends.push(match same {
             Some(own) => Backend::Local(own.clone()),
-            None => Backend::Remote { peer, trickle: trickle.clone() },
+            None => Backend::remote(peer, trickle.clone()),
         });
     }
     Ok(backends)

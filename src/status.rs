@@ -39,7 +39,7 @@ pub struct Parts {
     /// The orchestrator role.
     pub orchestrator: Option<Orchestrator>,
     /// Store and ledger.
-    pub money: Option<Money>,
+    pub money: Money,
     /// Streams made playable.
     pub bridges: Option<Bridges>,
     /// RTMP connections.
@@ -53,14 +53,14 @@ pub struct Parts {
 
 impl Parts {
     /// Parts without roles.
-    pub fn new(hub: Hub, hops: Arc<Hops>, registry: Arc<Registry>) -> Self {
+    pub fn new(hub: Hub, hops: Arc<Hops>, registry: Arc<Registry>, money: Money) -> Self {
         Self {
             hub,
             hops,
             registry,
             gateway: None,
             orchestrator: None,
-            money: None,
+            money,
             bridges: None,
             rtmp: None,
             webrtc: None,
@@ -72,10 +72,7 @@ impl Parts {
     /// Everything at this moment.
     pub async fn snapshot(&self) -> Snapshot {
         let streams = self.hub.list().into_iter().map(|status| self.stream(status)).collect();
-        let money = match &self.money {
-            Some(money) => money.status().await.ok(),
-            None => None,
-        };
+        let money = self.money.status().await.ok();
         Snapshot {
             node: NodeStatus {
                 version: env!("CARGO_PKG_VERSION"),
@@ -288,8 +285,7 @@ impl Parts {
                 paid.released.approximate(),
             );
         }
-        let Some(money) = &self.money else { return };
-        let Ok(counts) = money.store().winner_counts().await else { return };
+        let Ok(counts) = self.money.store().winner_counts().await else { return };
         let redeemed = [WinnerState::Paid, WinnerState::Short];
         let redeemed = counts.iter().filter(|count| redeemed.contains(&count.state));
         out.counter(
@@ -298,7 +294,7 @@ impl Parts {
             &[],
             redeemed.map(|count| count.count).sum::<u64>() as f64,
         );
-        if let Ok(oldest) = money.store().oldest_held_ms().await {
+        if let Ok(oldest) = self.money.store().oldest_held_ms().await {
             let now = unix_millis(SystemTime::now());
             out.gauge(
                 "millstream_oldest_winner_seconds",

@@ -25,20 +25,29 @@ pub enum Backend {
     /// In this process.
     Local(Orchestrator),
     /// Elsewhere.
-    Remote {
-        /// Its calls.
-        peer: Peer,
-        /// Its channels.
-        trickle: trickle::Client,
-    },
+    Remote(Box<Remote>),
+}
+
+/// An orchestrator elsewhere.
+#[derive(Clone)]
+pub struct Remote {
+    /// Its calls.
+    pub(crate) peer: Peer,
+    /// Its channels.
+    pub(crate) trickle: trickle::Client,
 }
 
 impl Backend {
+    /// An orchestrator elsewhere.
+    pub(crate) fn remote(peer: Peer, trickle: trickle::Client) -> Self {
+        Self::Remote(Box::new(Remote { peer, trickle }))
+    }
+
     /// Where it is, also its name.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         match self {
             Self::Local(orchestrator) => orchestrator.service_uri().as_str(),
-            Self::Remote { peer, .. } => peer.url().as_str(),
+            Self::Remote(remote) => remote.peer.url().as_str(),
         }
     }
 
@@ -46,7 +55,7 @@ impl Backend {
     ///
     /// # Errors
     /// What the call meets.
-    pub async fn info(
+    pub(crate) async fn info(
         &self,
         signer: &Arc<dyn Signer>,
         limit: Duration,
@@ -54,7 +63,7 @@ impl Backend {
         let request = credentials::orchestrator_request(&**signer, capabilities::wanted());
         match self {
             Self::Local(orchestrator) => orchestrator.info(&request).map_err(refused),
-            Self::Remote { peer, .. } => peer.info(request, limit).await,
+            Self::Remote(remote) => remote.peer.info(request, limit).await,
         }
     }
 
@@ -62,7 +71,7 @@ impl Backend {
     ///
     /// # Errors
     /// What the call meets.
-    pub async fn start(
+    pub(crate) async fn start(
         &self,
         signer: &Arc<dyn Signer>,
         info: &OrchestratorInfo,
@@ -77,15 +86,15 @@ impl Backend {
                 let caller = orchestrator.check_start(&payment, &segment).map_err(refused)?;
                 orchestrator.start(&caller, request.clone()).await.map_err(refused)
             }
-            Self::Remote { peer, .. } => peer.start(request, &payment, &segment).await,
+            Self::Remote(remote) => remote.peer.start(request, &payment, &segment).await,
         }
     }
 
     /// Its node classes in ComfyUI's shape; `None` where it tells none.
-    pub async fn object_info(&self) -> Option<serde_json::Value> {
+    pub(crate) async fn object_info(&self) -> Option<serde_json::Value> {
         match self {
             Self::Local(orchestrator) => Some(orchestrator.object_info()),
-            Self::Remote { peer, .. } => peer.object_info(OBJECT_INFO_LIMIT).await.ok(),
+            Self::Remote(remote) => remote.peer.object_info(OBJECT_INFO_LIMIT).await.ok(),
         }
     }
 
@@ -93,14 +102,18 @@ impl Backend {
     ///
     /// # Errors
     /// When the address cannot be used, or the channel is gone.
-    pub async fn publisher(&self, url: &str, mime: &str) -> anyhow::Result<trickle::Publisher> {
+    pub(crate) async fn publisher(
+        &self,
+        url: &str,
+        mime: &str,
+    ) -> anyhow::Result<trickle::Publisher> {
         Ok(match self {
             Self::Local(orchestrator) => {
                 orchestrator.trickle().local_publisher(local_name(orchestrator, url)?)?
             }
-            Self::Remote { peer, trickle } => {
+            Self::Remote(remote) => {
                 let options = PublisherOptions { mime: mime.to_owned(), ..Default::default() };
-                trickle.publisher(peer.channel_url(url)?.as_str(), options).await?
+                remote.trickle.publisher(remote.peer.channel_url(url)?.as_str(), options).await?
             }
         })
     }
@@ -109,15 +122,15 @@ impl Backend {
     ///
     /// # Errors
     /// When the address cannot be used, or the channel is gone.
-    pub async fn subscriber(&self, url: &str) -> anyhow::Result<trickle::Subscriber> {
+    pub(crate) async fn subscriber(&self, url: &str) -> anyhow::Result<trickle::Subscriber> {
         let start = Start::At(0);
         Ok(match self {
             Self::Local(orchestrator) => {
                 orchestrator.trickle().local_subscriber(local_name(orchestrator, url)?, start)?
             }
-            Self::Remote { peer, trickle } => {
+            Self::Remote(remote) => {
                 let options = SubscriberOptions { start, ..Default::default() };
-                trickle.subscriber(peer.channel_url(url)?.as_str(), options).await?
+                remote.trickle.subscriber(remote.peer.channel_url(url)?.as_str(), options).await?
             }
         })
     }

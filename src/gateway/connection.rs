@@ -37,7 +37,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a connection tells its session.
 #[derive(Debug)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// What the processed pictures are.
     Track(VideoTrack),
     /// A processed picture.
@@ -51,38 +51,38 @@ pub enum Notice {
 }
 
 /// A running job.
-pub struct Connection {
+pub(crate) struct Connection {
     notices: mpsc::Receiver<Notice>,
     controls: mpsc::Sender<Control>,
     /// Tells the payer of frames.
-    pub teller: Teller,
+    pub(crate) teller: Teller,
     /// When it was begun.
-    pub since: Instant,
+    pub(crate) since: Instant,
     stop: CancellationToken,
     closed: oneshot::Receiver<()>,
     _tasks: JoinSet<()>,
 }
 
 /// What a connection is made of.
-pub struct Parts {
+pub(crate) struct Parts {
     /// The orchestrator.
-    pub backend: Backend,
+    pub(crate) backend: Backend,
     /// Its answer to the start request.
-    pub answer: StartAnswer,
+    pub(crate) answer: StartAnswer,
     /// Where the source is.
-    pub hub: Hub,
+    pub(crate) hub: Hub,
     /// The source's name.
-    pub source: StreamName,
+    pub(crate) source: StreamName,
     /// A frame name near the present ones.
-    pub near: Option<Pts>,
+    pub(crate) near: Option<Pts>,
     /// Frames up to this one were delivered by another: they are sent, not paid.
-    pub skip_until: Option<Pts>,
+    pub(crate) skip_until: Option<Pts>,
     /// Who pays, and who tells it; nobody where the work costs nothing.
-    pub payer: Option<Payer>,
+    pub(crate) payer: Option<Payer>,
     /// Tells the payer.
-    pub teller: Teller,
+    pub(crate) teller: Teller,
     /// Where frame times are noted.
-    pub hops: Arc<Hops>,
+    pub(crate) hops: Arc<Hops>,
 }
 
 impl Connection {
@@ -90,7 +90,7 @@ impl Connection {
     ///
     /// # Errors
     /// When a channel cannot be opened.
-    pub async fn open(parts: Parts) -> anyhow::Result<Self> {
+    pub(crate) async fn open(parts: Parts) -> anyhow::Result<Self> {
         let Parts { backend, answer, hub, source, near, skip_until, payer, teller, hops } = parts;
         let input = backend.publisher(&answer.publish_url, MPEG_TS).await?;
         let output = backend.subscriber(&answer.subscribe_url).await?;
@@ -133,7 +133,7 @@ impl Connection {
     }
 
     /// What happens next. Cancel-safe.
-    pub async fn next(&mut self) -> Notice {
+    pub(crate) async fn next(&mut self) -> Notice {
         match self.notices.recv().await {
             Some(notice) => notice,
             None => std::future::pending().await,
@@ -141,13 +141,13 @@ impl Connection {
     }
 
     /// Closes the input channel, which ends the job there, and drops the rest.
-    pub async fn finish(self) {
+    pub(crate) async fn finish(self) {
         self.stop.cancel();
         let _ = tokio::time::timeout(CLOSE_LIMIT, self.closed).await;
     }
 
     /// Sends a control document; false when the channel does not keep up.
-    pub fn control(&self, control: Control) -> bool {
+    pub(crate) fn control(&self, control: Control) -> bool {
         self.controls.try_send(control).is_ok()
     }
 }
@@ -278,7 +278,7 @@ async fn events_channel(
 }
 
 /// Pictures in a second as the source states it, else 30.
-pub fn frame_rate(track: &VideoTrack) -> FrameRate {
+pub(crate) fn frame_rate(track: &VideoTrack) -> FrameRate {
     let mut assembler = h264::Assembler::new();
     let _ = assembler.configure_annex_b(&track.parameter_sets);
     let stated = assembler.sps().and_then(h264::SpsInfo::frames_per_second);

@@ -19,7 +19,7 @@ use crate::rpc::capabilities;
 use crate::rpc::net::OrchestratorInfo;
 
 /// Finds orchestrators.
-pub struct Discovery {
+pub(crate) struct Discovery {
     backends: Vec<Backend>,
     signer: Arc<dyn Signer>,
     price_max: PricePerPixel,
@@ -30,11 +30,11 @@ pub struct Discovery {
 
 /// An orchestrator that answered.
 #[derive(Clone)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// How to reach it.
-    pub backend: Backend,
+    pub(crate) backend: Backend,
     /// What it said.
-    pub info: OrchestratorInfo,
+    pub(crate) info: OrchestratorInfo,
 }
 
 /// A candidate and what was thought of it.
@@ -54,16 +54,16 @@ pub struct Choice {
 }
 
 /// The outcome of a round of questions.
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// Who may be tried, best first.
-    pub order: Vec<Asked>,
+    pub(crate) order: Vec<Asked>,
     /// What was thought of each.
-    pub verdicts: Vec<Choice>,
+    pub(crate) verdicts: Vec<Choice>,
 }
 
 impl Chosen {
     /// Why nobody can be tried, if so.
-    pub fn problem(&self) -> Option<String> {
+    pub(crate) fn problem(&self) -> Option<String> {
         if !self.order.is_empty() {
             return None;
         }
@@ -77,7 +77,7 @@ impl Chosen {
 
 impl Discovery {
     /// Discovery over a fixed list.
-    pub fn new(
+    pub(crate) fn new(
         backends: Vec<Backend>,
         signer: Arc<dyn Signer>,
         price_max: PricePerPixel,
@@ -94,7 +94,7 @@ impl Discovery {
     }
 
     /// Asks everybody and ranks the answers.
-    pub async fn choose(&self) -> Chosen {
+    pub(crate) async fn choose(&self) -> Chosen {
         let questions = self.backends.iter().map(async |backend| {
             let asked = Instant::now();
             let answer = backend.info(&self.signer, self.limit).await;
@@ -141,7 +141,7 @@ impl Discovery {
     }
 
     /// The node classes of an orchestrator, asked for once and kept.
-    pub async fn registry(&self, url: &str) -> Option<Arc<Registry>> {
+    pub(crate) async fn registry(&self, url: &str) -> Option<Arc<Registry>> {
         if let Some(known) = self.registries.lock().get(url) {
             return Some(Arc::clone(known));
         }
@@ -152,14 +152,14 @@ impl Discovery {
     }
 
     /// It failed.
-    pub fn failed(&self, url: &str) {
+    pub(crate) fn failed(&self, url: &str) {
         self.standing.lock().entry(url.to_owned()).or_default().failed(Instant::now());
         // It may come back as another version.
         self.registries.lock().remove(url);
     }
 
     /// It delivers, with this delay.
-    pub fn works(&self, url: &str, delay: Duration) {
+    pub(crate) fn works(&self, url: &str, delay: Duration) {
         self.standing.lock().entry(url.to_owned()).or_default().works(delay);
     }
 }

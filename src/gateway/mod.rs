@@ -31,9 +31,11 @@ use crate::hops::Hops;
 use crate::money::Money;
 
 pub use backend::Backend;
-pub use discover::Discovery;
+pub use discover::Choice;
+pub use select::Verdict;
 pub use session::{Status, UpdateAnswer};
 
+use discover::Discovery;
 use session::{Command, Handle, Session};
 
 /// How long the answer to a change of parameters is waited for.

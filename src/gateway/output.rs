@@ -13,7 +13,7 @@ use super::splice::{Returned, Splice};
 use crate::hops::{Hop, Hops};
 
 /// The processed stream of one source.
-pub struct Output {
+pub(crate) struct Output {
     hub: Hub,
     name: StreamName,
     id: String,
@@ -29,7 +29,7 @@ pub struct Output {
 
 impl Output {
     /// A stream that appears in the hub with its first picture. `id` names its session.
-    pub fn new(hub: Hub, source: &StreamName, id: String, hops: Arc<Hops>) -> Self {
+    pub(crate) fn new(hub: Hub, source: &StreamName, id: String, hops: Arc<Hops>) -> Self {
         Self {
             hub,
             name: source.out(),
@@ -46,13 +46,13 @@ impl Output {
     }
 
     /// The source's tracks, at its begin and after each change.
-    pub fn source_tracks(&mut self, tracks: &Tracks) {
+    pub(crate) fn source_tracks(&mut self, tracks: &Tracks) {
         self.audio.clone_from(&tracks.audio);
         self.announce();
     }
 
     /// A packet of the source.
-    pub fn source_packet(&mut self, packet: Packet) {
+    pub(crate) fn source_packet(&mut self, packet: Packet) {
         match packet.kind {
             TrackKind::Video => {
                 self.last_source = Some(packet.pts);
@@ -63,7 +63,7 @@ impl Output {
     }
 
     /// What the following processed pictures are.
-    pub fn track(&mut self, track: VideoTrack) {
+    pub(crate) fn track(&mut self, track: VideoTrack) {
         self.video = Some(track);
         self.announce();
     }
@@ -72,7 +72,7 @@ impl Output {
     ///
     /// # Errors
     /// When somebody else writes a stream of this name.
-    pub fn picture(&mut self, packet: Packet) -> Result<bool, PublishError> {
+    pub(crate) fn picture(&mut self, packet: Packet) -> Result<bool, PublishError> {
         let now = Instant::now();
         let Returned::Write(delay) = self.splice.returned(&packet, now) else { return Ok(false) };
         if self.writer.is_none() {
@@ -97,7 +97,7 @@ impl Output {
     }
 
     /// Writes the sound that is due.
-    pub fn sound_due(&mut self) {
+    pub(crate) fn sound_due(&mut self) {
         let now = Instant::now();
         while let Some(packet) = self.splice.due_sound(now) {
             // Before the first picture there is no stream that sound could belong to.
@@ -108,12 +108,12 @@ impl Output {
     }
 
     /// When the next sound is due.
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.splice.next_timeout()
     }
 
     /// Waits for a viewer's wish for a key frame.
-    pub async fn key_wish(&mut self) {
+    pub(crate) async fn key_wish(&mut self) {
         match &mut self.writer {
             Some((_, wishes)) => wishes.next().await,
             None => std::future::pending().await,
@@ -121,27 +121,27 @@ impl Output {
     }
 
     /// Pictures go on at the next key picture beyond the last.
-    pub fn wait_for_key(&mut self) {
+    pub(crate) fn wait_for_key(&mut self) {
         self.splice.swap();
     }
 
     /// The splice's counters and times.
-    pub fn splice(&self) -> &Splice {
+    pub(crate) fn splice(&self) -> &Splice {
         &self.splice
     }
 
     /// Processed pictures written.
-    pub fn pictures(&self) -> u64 {
+    pub(crate) fn pictures(&self) -> u64 {
         self.pictures
     }
 
     /// The newest frame of the source.
-    pub fn last_source(&self) -> Option<Pts> {
+    pub(crate) fn last_source(&self) -> Option<Pts> {
         self.last_source
     }
 
     /// How long no processed picture has been written.
-    pub fn silence(&self, since: Instant) -> Duration {
+    pub(crate) fn silence(&self, since: Instant) -> Duration {
         self.last_picture.map_or(since, |last| last.max(since)).elapsed()
     }
 

@@ -27,7 +27,7 @@ const SEGMENT: Duration = Duration::from_secs(1);
 
 /// What the payer is told.
 #[derive(Clone, Copy, Debug)]
-pub enum Told {
+pub(crate) enum Told {
     /// A frame of this name went out.
     Sent(Pts),
     /// A frame of this name came back; whether it is whole.
@@ -38,11 +38,11 @@ pub enum Told {
 
 /// Tells the payer of frames; does nothing where the work costs nothing. Cloning shares it.
 #[derive(Clone, Default)]
-pub struct Teller(Option<mpsc::Sender<Told>>);
+pub(crate) struct Teller(Option<mpsc::Sender<Told>>);
 
 impl Teller {
     /// Tells it; waits while it is busy. Nothing is told to a payer that has left.
-    pub async fn tell(&self, told: Told) {
+    pub(crate) async fn tell(&self, told: Told) {
         if let Some(sender) = &self.0 {
             let _ = sender.send(told).await;
         }
@@ -50,23 +50,23 @@ impl Teller {
 }
 
 /// What paying begins with.
-pub struct Terms {
+pub(crate) struct Terms {
     /// What the orchestrator offers.
-    pub offer: Offer,
+    pub(crate) offer: Offer,
     /// Its answer to the start request.
-    pub answer: StartAnswer,
+    pub(crate) answer: StartAnswer,
     /// The session at the orchestrator.
-    pub manifest_id: String,
+    pub(crate) manifest_id: String,
     /// Cropped picture size.
-    pub size: PictureSize,
+    pub(crate) size: PictureSize,
     /// Pictures in a second.
-    pub frame_rate: FrameRate,
+    pub(crate) frame_rate: FrameRate,
     /// Delay of a picture so far, zero while unknown: spares the first second of a swap.
-    pub loop_hint: Duration,
+    pub(crate) loop_hint: Duration,
 }
 
 /// A payer that waits to be run.
-pub struct Payer {
+pub(crate) struct Payer {
     account: Account,
     told: mpsc::Receiver<Told>,
     pay: trickle::Publisher,
@@ -94,7 +94,7 @@ impl Payer {
     ///
     /// # Errors
     /// Terms that were not agreed on, or channels that cannot be opened.
-    pub async fn open(
+    pub(crate) async fn open(
         backend: &Backend,
         money: Money,
         signer: NodeSigner,
@@ -136,7 +136,7 @@ impl Payer {
     ///
     /// # Errors
     /// A channel or the store failed.
-    pub async fn run(self) -> anyhow::Result<&'static str> {
+    pub(crate) async fn run(self) -> anyhow::Result<&'static str> {
         let Self { mut account, mut told, mut pay, mut receipts, counters } = self;
         let mut out: Option<(trickle::SegmentWriter, Instant)> = None;
         let mut inward: Option<trickle::Segment> = None;

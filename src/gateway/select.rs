@@ -21,54 +21,54 @@ const SUSPENSION_MAX: Duration = Duration::from_secs(1800);
 
 /// What is known about a candidate at the moment of choice.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Where it is.
-    pub url: String,
+    pub(crate) url: String,
     /// What it answered, or why it did not.
-    pub answer: Result<Facts, String>,
+    pub(crate) answer: Result<Facts, String>,
     /// Failures in this gateway's memory.
-    pub standing: Standing,
+    pub(crate) standing: Standing,
 }
 
 /// What an orchestrator said of itself, and how long it took to say it.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Its price.
-    pub price: PricePerPixel,
+    pub(crate) price: PricePerPixel,
     /// Whether it runs live video.
-    pub capable: bool,
+    pub(crate) capable: bool,
     /// Sessions that it can take now.
-    pub free: u32,
+    pub(crate) free: u32,
     /// Sessions that it runs now.
-    pub in_use: u32,
+    pub(crate) in_use: u32,
     /// Round trip of its answer.
-    pub round_trip: Duration,
+    pub(crate) round_trip: Duration,
 }
 
 /// What this gateway remembers of an orchestrator.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Standing {
+pub(crate) struct Standing {
     failures_in_a_row: u32,
     suspended_until: Option<Instant>,
     /// Mean delay of its frames when it last worked for us.
-    pub frame_delay: Option<Duration>,
+    pub(crate) frame_delay: Option<Duration>,
 }
 
 impl Standing {
     /// It failed: leave it alone for a while.
-    pub fn failed(&mut self, now: Instant) {
+    pub(crate) fn failed(&mut self, now: Instant) {
         let factor = 1 << self.failures_in_a_row.min(8);
         self.failures_in_a_row += 1;
         self.suspended_until = Some(now + (SUSPENSION * factor).min(SUSPENSION_MAX));
     }
 
     /// It delivers: what was is forgotten.
-    pub fn works(&mut self, frame_delay: Duration) {
+    pub(crate) fn works(&mut self, frame_delay: Duration) {
         *self = Self { frame_delay: Some(frame_delay), ..Self::default() };
     }
 
     /// Until when it is left alone.
-    pub fn suspended_until(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn suspended_until(&self, now: Instant) -> Option<Instant> {
         self.suspended_until.filter(|until| *until > now)
     }
 }
@@ -117,7 +117,7 @@ impl fmt::Display for Verdict {
 }
 
 /// Orders candidates: indices of those that may be tried, best first, and a verdict for each.
-pub fn rank(
+pub(crate) fn rank(
     candidates: &[Candidate],
     price_max: Option<PricePerPixel>,
     now: Instant,

@@ -47,7 +47,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(20);
 const UPDATES_WAITING: usize = 64;
 
 /// What is asked of a session from outside.
-pub enum Command {
+pub(crate) enum Command {
     /// Change the graph; answered with the first frame that it affects.
     Update {
         /// Names the change.
@@ -107,21 +107,21 @@ pub struct Status {
 }
 
 /// A session as others see it.
-pub struct Handle {
+pub(crate) struct Handle {
     /// Commands to it.
-    pub commands: mpsc::Sender<Command>,
+    pub(crate) commands: mpsc::Sender<Command>,
     status: Arc<Mutex<Status>>,
 }
 
 impl Handle {
     /// The session at this moment.
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         self.status.lock().clone()
     }
 }
 
 /// The session itself, driven by [`Session::run`].
-pub struct Session {
+pub(crate) struct Session {
     shared: Arc<Shared>,
     name: StreamName,
     request_id: String,
@@ -186,12 +186,12 @@ impl Session {
     }
 
     /// One id from publish to payment.
-    pub fn request_id(&self) -> &str {
+    pub(crate) fn request_id(&self) -> &str {
         &self.request_id
     }
 
     /// Drives the stream until its source ends or the node stops.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let Some(mut source) = self.shared.hub.subscribe(&self.name, Start::LastKey) else {
             return;
         };

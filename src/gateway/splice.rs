@@ -21,7 +21,7 @@ const DELAY_MAX: Duration = Duration::from_secs(5);
 
 /// The splice of one stream.
 #[derive(Debug, Default)]
-pub struct Splice {
+pub(crate) struct Splice {
     /// Source pictures by time of arrival, oldest first.
     pending: VecDeque<(Pts, Instant)>,
     sound: VecDeque<(Instant, Packet)>,
@@ -36,7 +36,7 @@ pub struct Splice {
 
 /// What became of a returned picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Returned {
+pub(crate) enum Returned {
     /// To be written; the delay since the source picture arrived is given.
     Write(Duration),
     /// Not for viewers.
@@ -45,12 +45,12 @@ pub enum Returned {
 
 impl Splice {
     /// A splice that waits for its first key picture.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { need_key: true, ..Self::default() }
     }
 
     /// A picture of the source arrived and is on its way out to be processed.
-    pub fn sent(&mut self, pts: Pts, arrived: Instant) {
+    pub(crate) fn sent(&mut self, pts: Pts, arrived: Instant) {
         if self.pending.len() == PENDING_MAX {
             self.pending.pop_front();
         }
@@ -58,7 +58,7 @@ impl Splice {
     }
 
     /// A processed picture came back.
-    pub fn returned(&mut self, packet: &Packet, now: Instant) -> Returned {
+    pub(crate) fn returned(&mut self, packet: &Packet, now: Instant) -> Returned {
         let place = self.pending.iter().position(|(pts, _)| *pts == packet.pts);
         let forward = self.last_out.is_none_or(|last| packet.pts > last);
         let Some(place) = place.filter(|_| forward && (packet.key || !self.need_key)) else {
@@ -77,7 +77,7 @@ impl Splice {
     }
 
     /// A sound packet of the source arrived; it is held for the pictures' delay.
-    pub fn sound(&mut self, packet: Packet) {
+    pub(crate) fn sound(&mut self, packet: Packet) {
         if self.sound.len() == SOUND_MAX {
             self.sound.pop_front();
         }
@@ -85,39 +85,39 @@ impl Splice {
     }
 
     /// The next sound packet that is due.
-    pub fn due_sound(&mut self, now: Instant) -> Option<Packet> {
+    pub(crate) fn due_sound(&mut self, now: Instant) -> Option<Packet> {
         let due = self.next_timeout()? <= now;
         due.then(|| self.sound.pop_front().map(|(_, packet)| packet)).flatten()
     }
 
     /// When the next sound packet is due.
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let (arrived, _) = self.sound.front()?;
         Some(*arrived + self.delay.unwrap_or_default())
     }
 
     /// Another orchestrator takes over: pictures go on at its first key picture.
-    pub fn swap(&mut self) {
+    pub(crate) fn swap(&mut self) {
         self.need_key = true;
     }
 
     /// The last picture that viewers have.
-    pub fn last_out(&self) -> Option<Pts> {
+    pub(crate) fn last_out(&self) -> Option<Pts> {
         self.last_out
     }
 
     /// When the oldest picture arrived that is still awaited.
-    pub fn oldest_pending(&self) -> Option<Instant> {
+    pub(crate) fn oldest_pending(&self) -> Option<Instant> {
         self.pending.front().map(|(_, arrived)| *arrived)
     }
 
     /// Smoothed delay of the pictures.
-    pub fn delay(&self) -> Option<Duration> {
+    pub(crate) fn delay(&self) -> Option<Duration> {
         self.delay
     }
 
     /// Pictures refused so far.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
 }

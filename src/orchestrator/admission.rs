@@ -13,7 +13,7 @@ use pipeline::{Pts, Size};
 use tokio::sync::Notify;
 
 /// The gate of one session.
-pub struct Admission {
+pub(crate) struct Admission {
     skip_until: Option<Pts>,
     frame_rate: FrameRate,
     account: Option<Mutex<Account>>,
@@ -30,7 +30,7 @@ struct Account {
 impl Admission {
     /// A gate that lets nothing through up to `skip_until`; with a session, nothing that is not
     /// paid for.
-    pub fn new(
+    pub(crate) fn new(
         skip_until: Option<Pts>,
         frame_rate: FrameRate,
         session: Option<SessionRecipient>,
@@ -43,18 +43,21 @@ impl Admission {
     }
 
     /// The last frame that another delivered.
-    pub fn skip_until(&self) -> Option<Pts> {
+    pub(crate) fn skip_until(&self) -> Option<Pts> {
         self.skip_until
     }
 
     /// How the engine is told that a waiting frame may be asked about again.
-    pub fn set_waker(&self, waker: Waker) {
+    pub(crate) fn set_waker(&self, waker: Waker) {
         *self.waker.lock() = Some(waker);
     }
 
     /// Does something with the account; the engine then asks again about a frame that waits.
     /// `None` where nothing is paid.
-    pub fn account<T>(&self, act: impl FnOnce(&mut SessionRecipient, Instant) -> T) -> Option<T> {
+    pub(crate) fn account<T>(
+        &self,
+        act: impl FnOnce(&mut SessionRecipient, Instant) -> T,
+    ) -> Option<T> {
         let result = act(&mut self.account.as_ref()?.lock().session, Instant::now());
         self.moved.notify_one();
         if let Some(waker) = &*self.waker.lock() {
@@ -64,7 +67,7 @@ impl Admission {
     }
 
     /// What the account wants done next, and when to look again.
-    pub fn poll(&self) -> (Option<payments::RecipientOutput>, Option<Instant>) {
+    pub(crate) fn poll(&self) -> (Option<payments::RecipientOutput>, Option<Instant>) {
         let Some(account) = &self.account else { return (None, None) };
         let mut account = account.lock();
         let now = Instant::now();
@@ -75,12 +78,12 @@ impl Admission {
     }
 
     /// Resolves when the account may want something done.
-    pub async fn moved(&self) {
+    pub(crate) async fn moved(&self) {
         self.moved.notified().await;
     }
 
     /// Counters of the account.
-    pub fn counters(&self) -> Option<RecipientCounters> {
+    pub(crate) fn counters(&self) -> Option<RecipientCounters> {
         self.account.as_ref().map(|account| account.lock().session.snapshot())
     }
 

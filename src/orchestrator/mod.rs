@@ -32,7 +32,8 @@ use crate::rpc::live::{
 };
 use crate::rpc::net::{AuthToken, OrchestratorInfo, OrchestratorRequest, PriceInfo};
 
-pub use session::{Session, Status, read_document};
+pub use session::Status;
+pub(crate) use session::{Session, read_document};
 
 use admission::Admission;
 use session::Channels;
@@ -160,7 +161,7 @@ impl Orchestrator {
     /// Running sessions.
     pub fn sessions(&self) -> Vec<Status> {
         let mut list: Vec<_> = self.inner.sessions.lock().values().map(|s| s.status()).collect();
-        list.sort_by(|a, b| a.since_ms.cmp(&b.since_ms));
+        list.sort_by_key(|session| session.since_ms);
         list
     }
 

@@ -51,24 +51,24 @@ const DURATIONS_KEPT: usize = 64;
 
 /// The channels of a session by name on the node's trickle server.
 #[derive(Clone, Debug)]
-pub struct Channels {
+pub(crate) struct Channels {
     /// Source segments.
-    pub input: String,
+    pub(crate) input: String,
     /// Processed segments.
-    pub output: String,
+    pub(crate) output: String,
     /// Parameters and wishes.
-    pub control: String,
+    pub(crate) control: String,
     /// Status and answers.
-    pub events: String,
+    pub(crate) events: String,
     /// Tickets, if paid by frame.
-    pub payment: String,
+    pub(crate) payment: String,
     /// Their receipts, if paid by frame.
-    pub receipts: String,
+    pub(crate) receipts: String,
 }
 
 impl Channels {
     /// Names of a session: an unguessable element before the network's form.
-    pub fn new(manifest_id: &str) -> Self {
+    pub(crate) fn new(manifest_id: &str) -> Self {
         let base = format!("{}/{manifest_id}", trickle::unguessable());
         Self {
             output: format!("{base}-out"),
@@ -81,37 +81,37 @@ impl Channels {
     }
 
     /// All names.
-    pub fn all(&self) -> [&str; 6] {
+    pub(crate) fn all(&self) -> [&str; 6] {
         [&self.input, &self.output, &self.control, &self.events, &self.payment, &self.receipts]
     }
 }
 
 /// What a session is made of.
-pub struct Config {
+pub(crate) struct Config {
     /// The session's name on the wire.
-    pub manifest_id: String,
+    pub(crate) manifest_id: String,
     /// One id from publish to payment.
-    pub request_id: String,
+    pub(crate) request_id: String,
     /// Its channels; they exist already.
-    pub channels: Channels,
+    pub(crate) channels: Channels,
     /// The first graph.
-    pub prompt: Prompt,
+    pub(crate) prompt: Prompt,
     /// Expected pictures in a second.
-    pub frame_rate: f32,
+    pub(crate) frame_rate: f32,
     /// Node classes.
-    pub registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
     /// Which frames may enter the graph.
-    pub admission: Arc<Admission>,
+    pub(crate) admission: Arc<Admission>,
     /// Who pays.
-    pub sender: chain::Address,
+    pub(crate) sender: chain::Address,
     /// Where winners are kept.
-    pub store: payments::Store,
+    pub(crate) store: payments::Store,
     /// Where frame times are noted.
-    pub hops: Arc<Hops>,
+    pub(crate) hops: Arc<Hops>,
 }
 
 /// A running session as others see it.
-pub struct Session {
+pub(crate) struct Session {
     manifest_id: String,
     request_id: String,
     since: SystemTime,
@@ -200,7 +200,7 @@ pub struct Status {
 
 impl Session {
     /// A session that [`Session::run`] will drive.
-    pub fn new(config: &Config) -> Arc<Self> {
+    pub(crate) fn new(config: &Config) -> Arc<Self> {
         Arc::new(Self {
             manifest_id: config.manifest_id.clone(),
             request_id: config.request_id.clone(),
@@ -215,33 +215,28 @@ impl Session {
     }
 
     /// Ends the session with a reason for the log; the first reason stays.
-    pub fn end(&self, reason: impl Into<String>) {
+    pub(crate) fn end(&self, reason: impl Into<String>) {
         self.reason.lock().get_or_insert(reason.into());
         self.stop.cancel();
     }
 
-    /// Resolves when the session was told to end.
-    pub async fn ended(&self) {
-        self.stop.cancelled().await;
-    }
-
     /// The session's name on the wire.
-    pub fn manifest_id(&self) -> &str {
+    pub(crate) fn manifest_id(&self) -> &str {
         &self.manifest_id
     }
 
     /// Whether it is this sender's and has been silent for a while: its place may be taken.
-    pub fn is_stale(&self, sender: &chain::Address) -> bool {
+    pub(crate) fn is_stale(&self, sender: &chain::Address) -> bool {
         self.sender == *sender && self.shared.silence() > STALE_AFTER
     }
 
     /// Where payment and engine meet.
-    pub fn admission(&self) -> &Arc<Admission> {
+    pub(crate) fn admission(&self) -> &Arc<Admission> {
         &self.admission
     }
 
     /// The session at this moment.
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let report = self.shared.report.lock();
         Status {
             manifest_id: self.manifest_id.clone(),
@@ -256,7 +251,7 @@ impl Session {
 
     /// Drives the session until its input ends, it is told to end, or something breaks. The
     /// channels are closed by the caller.
-    pub async fn run(self: Arc<Self>, config: Config, server: trickle::Server) {
+    pub(crate) async fn run(self: Arc<Self>, config: Config, server: trickle::Server) {
         let reason = match self.drive(config, server).await {
             Ok(reason) => reason,
             Err(error) => format!("{error:#}"),
@@ -662,7 +657,9 @@ async fn publish_events(
 }
 
 /// A whole document of a segment; `None` when it is broken off or larger than allowed.
-pub async fn read_document(segment: &mut trickle::Segment) -> anyhow::Result<Option<Vec<u8>>> {
+pub(crate) async fn read_document(
+    segment: &mut trickle::Segment,
+) -> anyhow::Result<Option<Vec<u8>>> {
     let mut document = Vec::new();
     loop {
         match segment.chunk().await {

@@ -21,7 +21,7 @@ const STORING_MAX: usize = 64;
 ///
 /// # Errors
 /// The account ended the session, or the channel failed.
-pub async fn pay(
+pub(crate) async fn pay(
     admission: &Admission,
     mut channel: trickle::Subscriber,
 ) -> anyhow::Result<String> {
@@ -54,7 +54,7 @@ pub async fn pay(
 ///
 /// # Errors
 /// The store or the channel failed.
-pub async fn serve(
+pub(crate) async fn serve(
     admission: &Admission,
     mut channel: trickle::Publisher,
     store: Store,
