@@ -146,6 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn providers_that_do_not_load_are_listed_with_what_they_need() {
+        let empty = tempfile::tempdir().unwrap();
+        let report = report(&Ok(crate::onnx::testing::runtime()), empty.path());
+        let json = serde_json::to_value(&report).unwrap();
+        assert!(json["onnxruntime"]["onnxruntime"].as_str().unwrap().starts_with("1."));
+        let engine =
+            |place: usize| (&json["engines"][place]["provider"], &json["engines"][place]["works"]);
+        assert_eq!(engine(0), (&"tensorrt".into(), &false.into()));
+        assert_eq!(engine(2), (&"cpu".into(), &true.into()));
+        let needs = json["missing"].to_string();
+        assert!(needs.contains("libnvinfer.so.10") && needs.contains("libcudart.so.13"), "{needs}");
+    }
+
+    #[test]
     fn a_driver_and_its_gpus_are_read_from_its_own_files() {
         let driver = tempfile::tempdir().unwrap();
         let line = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release\n";

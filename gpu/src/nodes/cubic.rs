@@ -1,7 +1,8 @@
 //! Enlarging a plane 1 to 4 times by cubic convolution (a = -0.5), row by row.
 //!
 //! With a whole factor the weights repeat, so a row is worked out in a few straight loops. A row of
-//! the result is asked for, so that whoever wants it can use it while it is in the cache.
+//! the result is asked for, so that whoever wants it can use it while it is in the cache; each row
+//! of the plane is widened once and kept while rows of the result need it.
 
 /// The cubic convolution kernel.
 fn kernel(x: f32) -> f32 {
@@ -30,48 +31,71 @@ fn phases(factor: usize) -> Vec<(usize, [f32; 4])> {
 /// Room on both sides of a row for taps beyond its ends.
 const RIM: usize = 2;
 
+/// Taps of the kernel.
+const TAPS: usize = 4;
+
 /// An enlargement of planes of one size.
 #[derive(Clone, Debug)]
 pub(super) struct Cubic {
     width: usize,
     height: usize,
     factor: usize,
-    phases: Vec<(usize, [f32; 4])>,
-    /// A row at its new height and old width, with its rim.
+    phases: Vec<(usize, [f32; TAPS])>,
+    /// A row of the plane with its rim.
     row: Vec<f32>,
+    /// The widened rows last used: row `n` is at `n % TAPS`.
+    wide: [(Option<usize>, Vec<f32>); TAPS],
 }
 
 impl Cubic {
     pub(super) fn new(width: usize, height: usize, factor: usize) -> Self {
         let row = vec![0.0; width + 2 * RIM];
-        Self { width, height, factor, phases: phases(factor), row }
+        let wide = [(); TAPS].map(|()| (None, vec![0.0; width * factor]));
+        Self { width, height, factor, phases: phases(factor), row, wide }
     }
 
-    /// Row `y` of the enlarged plane into `out`, which is `width * factor` long.
+    /// Row `y` of the enlarged plane into `out`, which is `width * factor` long. Row 0 begins a
+    /// plane; until the next row 0 it must be the same plane.
     pub(super) fn row(&mut self, plane: &[f32], y: usize, out: &mut [f32]) {
-        let line = |at: usize| &plane[at * self.width..(at + 1) * self.width];
         if self.factor == 1 {
-            out.copy_from_slice(line(y));
+            out.copy_from_slice(&plane[y * self.width..(y + 1) * self.width]);
             return;
+        }
+        if y == 0 {
+            for (held, _) in &mut self.wide {
+                *held = None;
+            }
         }
         let (back, weights) = self.phases[y % self.factor];
         let last = self.height - 1;
-        let tap = |nth: usize| line((y / self.factor + nth).saturating_sub(back).min(last));
-        let (a, b, c, d) = (tap(0), tap(1), tap(2), tap(3));
-        let body = &mut self.row[RIM..RIM + self.width];
-        for (place, sum) in body.iter_mut().enumerate() {
+        let near = [0, 1, 2, 3].map(|tap| (y / self.factor + tap).saturating_sub(back).min(last));
+        for at in near {
+            self.widen(plane, at);
+        }
+        let [a, b, c, d] = near.map(|at| &self.wide[at % TAPS].1[..out.len()]);
+        for (place, sum) in out.iter_mut().enumerate() {
             *sum = a[place] * weights[0]
                 + b[place] * weights[1]
                 + c[place] * weights[2]
                 + d[place] * weights[3];
         }
-        let (first, end) = (self.row[RIM], self.row[RIM + self.width - 1]);
-        self.row[..RIM].fill(first);
-        self.row[RIM + self.width..].fill(end);
+    }
+
+    /// Makes row `at` of the plane as wide as the result, unless it is held already.
+    fn widen(&mut self, plane: &[f32], at: usize) {
+        let (held, wide) = &mut self.wide[at % TAPS];
+        if *held == Some(at) {
+            return;
+        }
+        *held = Some(at);
+        let line = &plane[at * self.width..(at + 1) * self.width];
+        self.row[..RIM].fill(line[0]);
+        self.row[RIM..RIM + self.width].copy_from_slice(line);
+        self.row[RIM + self.width..].fill(line[self.width - 1]);
         match self.factor {
-            2 => spread::<2>(&self.row, &self.phases, out),
-            3 => spread::<3>(&self.row, &self.phases, out),
-            _ => spread::<4>(&self.row, &self.phases, out),
+            2 => spread::<2>(&self.row, &self.phases, wide),
+            3 => spread::<3>(&self.row, &self.phases, wide),
+            _ => spread::<4>(&self.row, &self.phases, wide),
         }
     }
 }

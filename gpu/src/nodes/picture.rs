@@ -26,7 +26,8 @@ pub(super) struct Pictures {
 /// What luma does not hold, for luma models.
 #[derive(Debug)]
 struct Tint {
-    cubic: Cubic,
+    /// For the two planes.
+    cubic: [Cubic; 2],
     /// Red less luma and blue less luma, of the small picture.
     small: [Vec<f32>; 2],
     /// The same in one row of the large picture.
@@ -42,7 +43,7 @@ impl Pictures {
             let small = || vec![0.0; width * height];
             let row = || vec![0.0; width * factor];
             Tint {
-                cubic: Cubic::new(width, height, factor),
+                cubic: [(); 2].map(|()| Cubic::new(width, height, factor)),
                 small: [small(), small()],
                 rows: [row(), row()],
             }
@@ -133,8 +134,8 @@ impl Tint {
         let rows = luma.chunks_exact(stride).zip(reds).zip(greens).zip(blues).enumerate();
         for (y, (((luma, red), green), blue)) in rows {
             let [red_tint, blue_tint] = &mut self.rows;
-            self.cubic.row(&self.small[0], y, red_tint);
-            self.cubic.row(&self.small[1], y, blue_tint);
+            self.cubic[0].row(&self.small[0], y, red_tint);
+            self.cubic[1].row(&self.small[1], y, blue_tint);
             let (luma, red_tint, blue_tint) =
                 (&luma[..width], &red_tint[..width], &blue_tint[..width]);
             for x in 0..width {
@@ -150,7 +151,7 @@ impl Tint {
 
 /// Within 0 and 1; what is no number becomes 0.
 fn held(sample: f32) -> f32 {
-    sample.max(0.0).min(1.0)
+    if sample > 0.0 { sample.min(1.0) } else { 0.0 }
 }
 
 /// Rows of `width` into rows that begin `stride` apart.

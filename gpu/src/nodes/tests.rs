@@ -329,24 +329,30 @@ fn a_refusal_of_a_model_names_node_and_input() {
     assert!(refusal.contains("node 2 (MillstreamOnnx), input model"), "{refusal}");
 }
 
-/// How long the whole node takes: `cargo test -p gpu --release -- --ignored --nocapture`.
+/// How long the whole node takes, and the model alone:
+/// `cargo test -p gpu --release -- --ignored --nocapture`.
 #[test]
-#[ignore = "prints a time"]
+#[ignore = "prints times"]
 fn measure_640x360() {
     let size = Size::new(640, 360);
+    let store = Store::new(shipped());
+    let mut bare = Session::open(&runtime(), &store, SUPERRES, size, Choice::Auto, 1).unwrap();
     let mut model = opened(&shipped(), SUPERRES, size).unwrap();
     let input = scene(1, size);
     let mut pool = Pool::new();
-    let mut times: Vec<_> = (0..120)
-        .map(|_| {
-            let begun = std::time::Instant::now();
-            let result = model.run(&input, &mut pool).unwrap();
-            let time = begun.elapsed();
-            pool.recycle(pipeline::graph::Value::Image(result));
-            time
-        })
-        .collect();
-    times.sort();
-    let [best, median, p99] = [0, 60, 118].map(|n| times[n].as_secs_f64() * 1e3);
-    eprintln!("640x360 to 1280x720: best {best:.1} ms, median {median:.1} ms, p99 {p99:.1} ms");
+    let (mut whole, mut alone) = (Vec::new(), Vec::new());
+    for _ in 0..120 {
+        let begun = std::time::Instant::now();
+        let result = model.run(&input, &mut pool).unwrap();
+        whole.push(begun.elapsed());
+        pool.recycle(pipeline::graph::Value::Image(result));
+        let begun = std::time::Instant::now();
+        bare.run().unwrap();
+        alone.push(begun.elapsed());
+    }
+    for (what, times) in [("node", &mut whole), ("model", &mut alone)] {
+        times.sort();
+        let [best, median, p99] = [0, 60, 118].map(|n| times[n].as_secs_f64() * 1e3);
+        eprintln!("{what}, 640x360: best {best:.1} ms, median {median:.1} ms, p99 {p99:.1} ms");
+    }
 }

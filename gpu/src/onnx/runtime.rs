@@ -70,11 +70,16 @@ pub struct Loaded {
     /// Threads that work on one picture.
     pub threads: usize,
     /// How long the first run at full size took.
+    #[serde(rename = "warm_up_ms", serialize_with = "milliseconds")]
     pub warm_up: Duration,
 }
 
 fn display<S: serde::Serializer>(size: &Size, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(size)
+}
+
+fn milliseconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(time.as_millis() as u64)
 }
 
 impl Runtime {

@@ -324,11 +324,11 @@ impl Plan<'_> {
             provider,
             reason: format!("{error}; it needs {}", provider.needs()),
         })?;
-        // One thread's worth of work per picture; waiting threads sleep instead of spinning.
-        let builder = builder
-            .with_intra_threads(self.threads.max(1))
-            .and_then(|builder| builder.with_inter_threads(1))
-            .and_then(|builder| builder.with_intra_op_spinning(false));
+        // Threads that wait for work sleep instead of spinning: the codecs need the cores.
+        let builder = builder.with_intra_threads(self.threads.max(1));
+        let builder = builder.map_err(|error| refused(error.to_string()))?.with_inter_threads(1);
+        let builder = builder.map_err(|error| refused(error.to_string()))?;
+        let builder = builder.with_intra_op_spinning(false);
         let mut builder = builder.map_err(|error| refused(error.to_string()))?;
         builder.commit_from_memory(self.bytes).map_err(|error| refused(error.to_string()))
     }
