@@ -55,10 +55,7 @@ pub(super) async fn run(
     let counters = &connection.shared.counters;
     match ended {
         Ok(()) => info!("RTMP connection closed"),
-        Err(Error::Refused(reason)) => {
-            add(&counters.refused, 1);
-            warn!(%reason, "RTMP client refused");
-        }
+        Err(Error::Refused(reason)) => warn!(%reason, "RTMP client refused"),
         Err(reason @ (Error::Kicked | Error::Replaced | Error::Stopping)) => {
             info!(%reason, "RTMP connection ended");
         }
@@ -203,6 +200,8 @@ impl Connection {
 
     /// Tells the client `words` and the log `reason`.
     async fn refuse(&mut self, words: &str, reason: String) -> Result<(), Error> {
+        // Counted before the client hears of it, so that it never knows more than the figures.
+        add(&self.shared.counters.refused, 1);
         self.session.refuse(words);
         self.hang_up().await;
         Err(Error::Refused(reason))
@@ -299,6 +298,7 @@ impl Connection {
         match item {
             Item::Tracks(tracks) => {
                 if !self.session.send_tracks(&tracks) {
+                    add(&self.shared.counters.refused, 1);
                     self.session.end("the stream has nothing that RTMP can carry");
                     self.hang_up().await;
                     return Err(Error::Refused("no track that RTMP can carry".into()));
