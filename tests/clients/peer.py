@@ -90,7 +90,10 @@ async def watch_sound(track):
     power, last = 0.0, 0
     while True:
         frame = await track.recv()
-        wave = memoryview(bytes(frame.planes[0])).cast("h")[:: len(frame.layout.channels)]
+        channels = len(frame.layout.channels)
+        # What lies beyond the samples is padding.
+        plane = bytes(frame.planes[0])[: frame.samples * channels * 2]
+        wave = memoryview(plane).cast("h")[::channels]
         for value in wave:
             crossings += last < 0 <= value
             power += value * value

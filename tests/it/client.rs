@@ -107,12 +107,12 @@ impl Client {
             };
             let in_time = tokio::time::timeout_at(end, grown).await.is_ok();
             if ended || !in_time {
-                panic!("{what} never came; last words: {:#?}", self.tail());
+                panic!("{what} never came; last words: {:?}", self.tail());
             }
         }
     }
 
-    /// Everything but pictures and sound, the last of it.
+    /// Everything but pictures, the last of it.
     fn tail(&self) -> Vec<Value> {
         let events = self.log.events.lock();
         let words = events.iter().filter(|event| event["pictures"].is_null());

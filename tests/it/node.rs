@@ -110,7 +110,7 @@ impl Running {
             if wanted(&status) {
                 return status;
             }
-            assert!(Instant::now() < end, "{what} never came: {status:#}");
+            assert!(Instant::now() < end, "{what} never came: {}", brief(status));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -151,6 +151,12 @@ impl Running {
         assert!(began.elapsed() < limit, "something did not end");
         drop(self.stop);
     }
+}
+
+/// A status without the figures that say nothing about what went wrong.
+pub(crate) fn brief(mut status: Value) -> String {
+    status.as_object_mut().map(|all| all.remove("hops"));
+    format!("{status:#}")
 }
 
 /// A stream in a status.

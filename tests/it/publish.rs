@@ -27,7 +27,7 @@ async fn chromium_publishes_its_camera_and_another_page_watches_it_processed() {
     let camera = find(&status, "cam").unwrap();
     assert_eq!(
         (&camera["protocol"], &camera["video"]["codec"]),
-        (&"webrtc".into(), &"h264".into())
+        (&"webrtc".into(), &"H264".into())
     );
     browser.watch("out", &node.http("cam-out/whep")).await;
     browser.watch("raw", &node.http("cam/whep")).await;

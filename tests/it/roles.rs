@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::card::Card;
 use crate::client::{assert_in_order, load, spread};
-use crate::node::{alone, find};
+use crate::node::{alone, brief, find};
 use crate::peer;
 use crate::process::Process;
 use crate::programs::PATIENCE;
@@ -21,7 +21,7 @@ async fn until(process: &Process, what: &str, wanted: impl Fn(&Value) -> bool) -
         if wanted(&status) {
             return status;
         }
-        assert!(Instant::now() < end, "{what} never came: {status:#}");
+        assert!(Instant::now() < end, "{what} never came: {}", brief(status));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
