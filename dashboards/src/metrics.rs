@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use prometheus::TextEncoder;
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
-use prometheus::TextEncoder;
 
 /// The content type of [`Exposition::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

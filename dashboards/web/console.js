@@ -6,7 +6,7 @@ import * as format from "./format.js";
 import { GraphEditor } from "./graph.js";
 import { Parameters, httpCarrier } from "./millstream.js";
 import { drawMoney } from "./money.js";
-import { outOf, pageOf, paired } from "./streams.js";
+import { outOf, pageOf, paired, viewersOf } from "./streams.js";
 
 const EVERY_MS = 1000;
 /** Seconds of courses and of "last minute". */
@@ -78,8 +78,7 @@ function draw(status) {
   drawDetail(pairs);
   drawHops(status.hops);
   drawJobs(status);
-  byId("money-section").hidden = !status.money;
-  if (status.money) drawMoney(byId("money"), status.money);
+  byId("money-section").hidden = !drawMoney(byId("money"), status, history[0], history[history.length - 1]);
 }
 
 // ---- the node
@@ -173,11 +172,6 @@ function drawTiles(status, pairs) {
     };
     return { node, update };
   });
-}
-
-/** Readers without the one that takes the source to be processed. */
-function viewersOf({ source, processed }) {
-  return Math.max(0, (source?.readers ?? 0) - (source?.processing ? 1 : 0)) + (processed?.readers ?? 0);
 }
 
 // ---- streams
@@ -320,17 +314,17 @@ function drawPlayers({ name, source, processed }, processing) {
 }
 
 function drawCandidates(processing) {
-  const candidates = processing?.candidates ?? [];
+  const inUse = processing?.orchestrator;
+  const candidates = (processing?.candidates ?? []).map((one) => ({ ...one, used: one.url === inUse }));
   byId("candidates-empty").hidden = candidates.length > 0;
   setText(byId("swaps"), `${processing?.swaps ?? 0} swaps`);
   keep(byId("candidates"), candidates, ({ url }) => url, ({ url }) => {
     const dot = el("span", { className: "dot" });
     const [why, facts] = [el("span", { className: "why" }), el("span", { className: "muted small figures" })];
     const node = el("li", {}, dot, el("span", { className: "where", textContent: url }), facts, why);
-    const update = ({ verdict, text, round_trip_ms: roundTrip, price }) => {
-      const used = url === processing.orchestrator;
+    const update = ({ used, verdict, text, round_trip_ms: roundTrip, price }) => {
       dot.className = `dot ${used ? "good" : ["chosen", "ranked"].includes(verdict) ? "" : verdict === "suspended" ? "warn" : "bad"}`;
-      setText(why, used ? `in use · ${text}` : text);
+      setText(why, used && verdict !== "chosen" ? `in use · ${text}` : used ? "chosen and in use" : text);
       setText(facts, [Number.isFinite(roundTrip) ? format.milliseconds(roundTrip) : "", price ? `${price} wei/pixel` : ""].filter(Boolean).join(" · "));
     };
     return { node, update };
@@ -407,7 +401,7 @@ function drawHops(hops) {
       el("div", { className: "hop-head" }, el("h3", { textContent: hop }), count),
       el("p", { className: "hop-text", textContent: HOPS[hop] ?? "" }),
       bars.node,
-      el("div", { className: "hop-line figures" }, el("span", {}, "p50 ", p50), el("span", {}, "p95 ", p95), el("span", {}, "p99 ", p99)),
+      el("div", { className: "hop-line figures" }, el("span", {}, "p50", p50), el("span", {}, "p95", p95), el("span", {}, "p99", p99)),
     );
     const update = ({ bounds, counts, all }) => {
       bars.draw(bounds, counts);

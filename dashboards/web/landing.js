@@ -2,7 +2,7 @@
 
 import { byId, copyLine, el, keep, setText } from "./dom.js";
 import * as format from "./format.js";
-import { followStreams, nodeFacts, outOf, pageOf, paired } from "./streams.js";
+import { followStreams, nodeFacts, outOf, pageOf, paired, viewersOf } from "./streams.js";
 
 const EVERY_MS = 2000;
 const host = location.hostname;
@@ -78,7 +78,7 @@ function protocolName(protocol) {
 }
 
 function factsOf(stream, raw, processed) {
-  const viewers = (raw?.readers ?? 0) + (processed?.readers ?? 0) - (raw?.processing ? 1 : 0);
+  const viewers = viewersOf({ source: raw, processed });
   const parts = [`since ${format.duration((Date.now() - stream.since_ms) / 1000)}`];
   const earlier = before.get(stream.name);
   if (earlier && stream.bytes >= earlier.stream.bytes) {
@@ -166,7 +166,8 @@ const own = host === "localhost" || host === "[::1]" || host.startsWith("127.");
 byId("phone").hidden = false;
 if (own) {
   byId("qr").hidden = true;
-  setText(byId("phone-text"), "The node listens on this machine only. Start it with --public, then open this page by the machine's address.");
+  const option = el("code", { textContent: "--public", className: "nowrap" });
+  byId("phone-text").replaceChildren("The node listens on this machine only. Start it with ", option, ", then open this page by the machine's address.");
 } else {
   // Cameras need https, and the same port answers both.
   const address = `https://${location.host}/`;

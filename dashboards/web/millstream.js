@@ -257,7 +257,6 @@ class Session {
     /** The endpoint. */
     this.url = url;
     this.#options = options;
-    this.#online = this.#online.bind(this);
     addEventListener("online", this.#online);
     this.#run();
   }
@@ -417,10 +416,10 @@ class Session {
   #mend = () => {};
 
   /** The machine is on a network again: do not wait for timers. */
-  #online() {
+  #online = () => {
     this.#wake();
     if (this.peer && this.peer.connectionState !== "connected") this.#mend();
-  }
+  };
 
   async #measure(peer) {
     const reports = await peer.getStats().catch(() => null);

@@ -90,7 +90,9 @@ mod tests {
     /// What pages and scripts name as `/assets/…` or `./….js`.
     fn named(text: &str) -> impl Iterator<Item = &str> {
         let after = |mark: &'static str| text.split(mark).skip(1);
-        after("\"/assets/").chain(after("from \"./")).filter_map(|rest| rest.split(['"', '?']).next())
+        after("\"/assets/")
+            .chain(after("from \"./"))
+            .filter_map(|rest| rest.split(['"', '?']).next())
     }
 
     #[test]
@@ -123,7 +125,8 @@ mod tests {
     fn scripts_put_no_text_in_as_markup() {
         for asset in &FILES {
             let text = std::str::from_utf8(asset.body).unwrap();
-            for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]
+            {
                 assert!(!text.contains(word), "{} uses {word}", asset.name);
             }
         }

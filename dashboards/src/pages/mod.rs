@@ -41,11 +41,15 @@ pub struct NodeFacts {
 pub fn edge(facts: &NodeFacts, rest: Router) -> Router {
     let facts = serde_json::to_string(facts).unwrap_or_default();
     let node = get(async move || {
-        let kind = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+        let kind =
+            [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
         (kind, facts)
     });
     shared()
-        .route("/", get(async |headers: HeaderMap| page(&assets::LANDING, Policy::Landing, &headers)))
+        .route(
+            "/",
+            get(async |headers: HeaderMap| page(&assets::LANDING, Policy::Landing, &headers)),
+        )
         .route("/assets/node.json", node)
         .route("/assets/qr.svg", get(qr::serve))
         .fallback_service(rest.layer(middleware::from_fn(stream_pages)))
@@ -53,8 +57,7 @@ pub fn edge(facts: &NodeFacts, rest: Router) -> Router {
 
 /// The operator's console: `/`, `/favicon.ico` and `/assets/…`.
 pub fn console() -> Router {
-    let console =
-        async |headers: HeaderMap| page(&assets::CONSOLE, Policy::Console, &headers);
+    let console = async |headers: HeaderMap| page(&assets::CONSOLE, Policy::Console, &headers);
     shared().route("/", get(console))
 }
 
