@@ -23,7 +23,9 @@ const TRACE_ROWS_MAX: usize = 36_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hop {
-    /// From the last byte of a frame at the gateway to its writing to the link.
+    /// From the last byte of a frame at the gateway to the hub.
+    Ingest,
+    /// From that to its writing to the link.
     Hub,
     /// From that to the last byte at the orchestrator.
     Uplink,
@@ -49,7 +51,8 @@ pub enum Hop {
 
 impl Hop {
     /// All of them, in the road's order.
-    pub const ALL: [Hop; 11] = [
+    pub const ALL: [Hop; 12] = [
+        Hop::Ingest,
         Hop::Hub,
         Hop::Uplink,
         Hop::Queue,
@@ -66,6 +69,7 @@ impl Hop {
     /// The word in metrics and tables.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Ingest => "ingest",
             Self::Hub => "hub",
             Self::Uplink => "uplink",
             Self::Queue => "queue",

@@ -56,11 +56,7 @@ pub(super) fn memory(process: u32) -> Result<Memory> {
         Some(kibibytes * 1024.0 / 1e6)
     };
     let get = |name| megabytes(name).with_context(|| format!("no {name} in {path}"));
-    Ok(Memory {
-        resident: get("VmRSS:")?,
-        anonymous: get("RssAnon:")?,
-        peak: get("VmHWM:")?,
-    })
+    Ok(Memory { resident: get("VmRSS:")?, anonymous: get("RssAnon:")?, peak: get("VmHWM:")? })
 }
 
 /// CPU time of the whole machine so far in seconds: busy, and taken by the host for others.

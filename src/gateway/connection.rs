@@ -205,8 +205,11 @@ impl Uplink {
                         continue;
                     }
                     let now = Instant::now();
-                    let took = now.saturating_duration_since(packet.arrived);
-                    hops.note(Hop::Hub, packet.pts, now, took);
+                    let written = reader.last_written().unwrap_or(now);
+                    let ingest = written.saturating_duration_since(packet.arrived);
+                    hops.note(Hop::Ingest, packet.pts, written, ingest);
+                    let hub = now.saturating_duration_since(written);
+                    hops.note(Hop::Hub, packet.pts, now, hub);
                 }
                 Item::Packet(_) => {}
                 Item::Lagged(packets) => debug!(packets, "the way to the orchestrator is too slow"),

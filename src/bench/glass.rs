@@ -1,0 +1,297 @@
+//! `millstream bench glass`: how old a picture is when it is seen, counted from the moment its last
+//! byte came by RTMP. Seen is, for Chromium, when it says that the picture is displayed; the bare
+//! receiver beside it shows what of that is the network's end and what the browser's.
+//!
+//! Chromium reads the number in each picture from its rendered pixels, so what is timed is what was
+//! shown and not what was counted.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use parking_lot::Mutex;
+use pipeline::Size;
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::sleep;
+
+use super::clip::{self, Clip, GROUP, SQUARE};
+use super::receiver::{self, Receiver};
+use super::report::{Printer, Spread};
+use super::rig::{self, Rig};
+use super::{RATE, Road, usage};
+use crate::hops::{Hop, Row};
+
+/// The page's part.
+const SCRIPT: &str = include_str!("glass.js");
+
+/// How long Chromium may take until it watches.
+const BROWSER_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long Chromium watches before it counts: its jitter buffer finds its size.
+const WARM_UP: Duration = Duration::from_secs(8);
+
+/// Seconds of clip beyond the measured ones: start, Chromium's start, warm-up, end.
+const SPARE_SECONDS: u32 = 48;
+
+/// Runs it and prints the tables.
+pub(super) async fn run(road: &Road) -> Result<()> {
+    clip::need_ffmpeg().await?;
+    let tools = Tools::find()?;
+    let mut printer = Printer::new("glass", road.json);
+    let places = rig::step_aside(road).await?;
+    printer.say(&usage::machine());
+    printer.say(&places);
+    printer.with("machine", usage::machine());
+    printer.with("places", places);
+    printer.with("graph", road.graph.clone());
+    for &size in &road.sizes {
+        printer.with("size", size.to_string());
+        measure(road, size, &tools, &printer).await?;
+    }
+    Ok(())
+}
+
+async fn measure(road: &Road, size: Size, tools: &Tools, printer: &Printer) -> Result<()> {
+    let rig = Rig::start(road).await?;
+    let clip = Clip::make(rig.dir(), size, road.seconds + SPARE_SECONDS).await?;
+    let mut push = clip.push(&rig.rtmp()?)?;
+    rig.until_processed().await?;
+    let whep = rig.whep()?;
+    let bare = Receiver::attach(&whep).await?;
+    let browser = Browser::start(tools, &rig, &whep).await?;
+    sleep(WARM_UP).await;
+    rig.trace().await?;
+    sleep(Duration::from_secs(road.seconds.into())).await;
+    let trace = rig.trace().await?;
+    ensure!(push.try_wait()?.is_none(), "the generator ended early");
+    let (version, pictures) = browser.told()?;
+    push.kill().await?;
+
+    let arrivals = Arrivals::of(&trace)?;
+    let hub: Vec<f64> =
+        trace.iter().filter(|row| row.hop == Hop::Road).map(|r| r.took_ns as f64 / 1e6).collect();
+    let bare: Vec<f64> = receiver::rows(&bare.pictures(), &trace)
+        .iter()
+        .filter_map(|row| arrivals.age_ms(row.pts, row.at_ns as f64 / 1e6))
+        .collect();
+    let seen: Vec<&Shown> = pictures.iter().filter(|p| arrivals.covers(p.read_ms)).collect();
+    let unreadable = seen.iter().filter(|picture| picture.number.is_none()).count();
+    let ages = |when: fn(&Shown) -> f64| {
+        let known = seen.iter().filter_map(|p| arrivals.age_of_number(p.number?, when(p)));
+        Spread::of(known.collect())
+    };
+
+    printer.say(&format!("\n{size} at {RATE} frames/s, graph {}, {} s", road.graph, road.seconds));
+    for node in &rig.nodes {
+        printer.say(&format!("  {}", node.line));
+    }
+    printer.say(&format!("  Chromium {version}, headless\n"));
+    printer.columns("from the last RTMP byte");
+    printer.spread("hub", "to the processed stream in the hub", Spread::of(hub));
+    printer.spread("bare", "to the last packet at a bare receiver", Spread::of(bare));
+    printer.spread("shown", "to the display in Chromium", ages(|picture| picture.shown_ms));
+    printer.spread(
+        "read",
+        "to pixels read from Chromium's canvas",
+        ages(|picture| picture.read_ms),
+    );
+    printer.say(&format!(
+        "{} of {} pictures shown, {unreadable} unreadable",
+        seen.len(),
+        arrivals.count()
+    ));
+    printer.object([
+        ("sent_frames", arrivals.count().into()),
+        ("shown_frames", seen.len().into()),
+        ("unreadable_frames", unreadable.into()),
+        ("chromium", version.into()),
+    ]);
+    ensure!(!seen.is_empty(), "Chromium showed nothing");
+    Ok(())
+}
+
+/// When each picture's last byte came by RTMP, in milliseconds of the system's clock.
+struct Arrivals {
+    by_pts: HashMap<i64, f64>,
+    /// In order of arrival.
+    times: Vec<f64>,
+    /// By number within a group: a group begins with a key picture, and so did the trace's stream.
+    by_place: HashMap<u32, Vec<f64>>,
+}
+
+impl Arrivals {
+    fn of(trace: &[Row]) -> Result<Self> {
+        let mut rows: Vec<&Row> = trace.iter().filter(|row| row.hop == Hop::Ingest).collect();
+        rows.sort_by_key(|row| row.pts);
+        ensure!(!rows.is_empty(), "no picture came in");
+        let at = |row: &Row| (row.at_ns - row.took_ns) as f64 / 1e6;
+        let mut by_place: HashMap<u32, Vec<f64>> = HashMap::new();
+        for row in &rows {
+            by_place.entry(place(row.pts)).or_default().push(at(row));
+        }
+        Ok(Self {
+            by_pts: rows.iter().map(|row| (row.pts, at(row))).collect(),
+            times: rows.iter().map(|row| at(row)).collect(),
+            by_place,
+        })
+    }
+
+    fn count(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether a moment lies within the trace.
+    fn covers(&self, at_ms: f64) -> bool {
+        let (first, last) = (self.times.first(), self.times.last());
+        first.is_some_and(|first| at_ms >= *first) && last.is_some_and(|last| at_ms <= *last)
+    }
+
+    fn age_ms(&self, pts: i64, at_ms: f64) -> Option<f64> {
+        self.by_pts.get(&pts).map(|arrived| at_ms - arrived)
+    }
+
+    /// The age of picture `number` at a moment. Pictures have the same place in each group of 2 s,
+    /// so it is the newest that had come by then; more than 2 s would be taken for less.
+    fn age_of_number(&self, number: u16, at_ms: f64) -> Option<f64> {
+        let times = self.by_place.get(&(u32::from(number) % GROUP))?;
+        let before = times.iter().filter(|time| **time <= at_ms);
+        before.max_by(|a, b| a.total_cmp(b)).map(|arrived| at_ms - arrived)
+    }
+}
+
+/// A picture's place in its group. RTMP's time stamps begin with the clip, in milliseconds.
+fn place(pts: i64) -> u32 {
+    let number = (pts * i64::from(RATE) + 45_000).div_euclid(90_000);
+    number.rem_euclid(i64::from(GROUP)) as u32
+}
+
+/// What the browser needs.
+struct Tools {
+    node: PathBuf,
+    modules: PathBuf,
+    chromium: PathBuf,
+}
+
+impl Tools {
+    fn find() -> Result<Self> {
+        let found = |path: PathBuf, what: &str| match path.exists() {
+            true => Ok(path),
+            false => bail!("{what} is missing at {}: ./x test installs it", path.display()),
+        };
+        let given = std::env::var_os("NODE_PATH").filter(|path| !path.is_empty());
+        let modules = given.map_or_else(|| PathBuf::from(".deps/node/node_modules"), PathBuf::from);
+        found(modules.join("playwright-core"), "Playwright's driver")?;
+        Ok(Self {
+            node: found("/usr/bin/node".into(), "Node.js")?,
+            modules: modules.canonicalize()?,
+            chromium: found("/usr/bin/chromium".into(), "Chromium")?,
+        })
+    }
+}
+
+/// A picture that Chromium showed.
+#[derive(Clone, Debug, Deserialize)]
+struct Shown {
+    /// `None` when it could not be read.
+    number: Option<u16>,
+    /// When Chromium said that it would be on the display.
+    shown_ms: f64,
+    /// When its pixels had been read.
+    read_ms: f64,
+}
+
+/// A line of the script.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Pictures { pictures: Vec<Shown> },
+    Ready { ready: String },
+    Problem { problem: String },
+}
+
+#[derive(Default)]
+struct Told {
+    version: Option<String>,
+    problem: Option<String>,
+    pictures: Vec<Shown>,
+}
+
+/// Chromium. Dropping it kills its driver, and the driver's end is Chromium's.
+struct Browser {
+    _child: Child,
+    told: Arc<Mutex<Told>>,
+}
+
+impl Browser {
+    async fn start(tools: &Tools, rig: &Rig, whep: &str) -> Result<Self> {
+        let script = rig.dir().join("glass.js");
+        std::fs::write(&script, SCRIPT)?;
+        let mut child = Command::new(&tools.node)
+            .arg(&script)
+            .args([whep, &SQUARE.to_string()])
+            .env("NODE_PATH", &tools.modules)
+            .env("CHROMIUM", &tools.chromium)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot run Node.js")?;
+        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let told = Arc::<Mutex<Told>>::default();
+        let noting = Arc::clone(&told);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut told = noting.lock();
+                match serde_json::from_str(&line) {
+                    Ok(Line::Pictures { pictures }) => told.pictures.extend(pictures),
+                    Ok(Line::Ready { ready }) => told.version = Some(ready),
+                    Ok(Line::Problem { problem }) => told.problem = Some(problem),
+                    Err(_) => told.problem = Some(line),
+                }
+            }
+        });
+        let browser = Self { _child: child, told };
+        let end = tokio::time::Instant::now() + BROWSER_LIMIT;
+        while browser.told()?.0.is_empty() {
+            ensure!(tokio::time::Instant::now() < end, "Chromium does not watch");
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(browser)
+    }
+
+    /// Its version, empty until it watches, and what it showed.
+    fn told(&self) -> Result<(String, Vec<Shown>)> {
+        let told = self.told.lock();
+        if let Some(problem) = &told.problem {
+            bail!("Chromium: {problem}");
+        }
+        Ok((told.version.clone().unwrap_or_default(), told.pictures.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_counts_from_the_picture_of_that_number() {
+        let row = |number: i64| Row {
+            // RTMP counts whole milliseconds.
+            pts: number * 1000 / 30 * 90,
+            hop: Hop::Ingest,
+            at_ns: 1_000_000_000 + number as u64 * 33_000_000,
+            took_ns: 1_000_000,
+        };
+        let arrivals = Arrivals::of(&(90..250).map(row).collect::<Vec<_>>()).unwrap();
+        let came = |number: f64| 999.0 + number * 33.0;
+        let age = arrivals.age_of_number(200, came(200.0) + 80.0).unwrap();
+        assert!((age - 80.0).abs() < 1e-6, "{age}");
+        assert!(arrivals.covers(came(200.0)) && !arrivals.covers(came(10.0)));
+        assert_eq!(arrivals.age_of_number(95, came(91.0)), None, "not yet");
+    }
+}
