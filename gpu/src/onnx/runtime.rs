@@ -108,6 +108,8 @@ impl Runtime {
         let environment = environment.with_name("millstream").with_telemetry(false);
         let environment = environment.with_logger(Arc::new(log));
         let environment = environment.build().map_err(|error| unusable(error.to_string()))?;
+        // With a logger of one's own the library would tell of every step of every run.
+        environment.set_log_level(LogLevel::Warning);
         let inner = Inner { environment, library: path, sessions: Mutex::new(Vec::new()) };
         Ok(open.insert(Self(Arc::new(inner))).clone())
     }
