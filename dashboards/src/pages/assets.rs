@@ -121,6 +121,25 @@ mod tests {
         }
     }
 
+    /// Browsers are not needed for this, Node is; `./x test` brings it.
+    #[test]
+    fn scripts_are_modules_without_syntax_errors() {
+        let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
+        for asset in FILES.iter().filter(|asset| asset.kind == SCRIPT) {
+            let script = std::fs::File::open(format!("{scripts}/{}", asset.name)).unwrap();
+            let check = std::process::Command::new("node")
+                .args(["--check", "--input-type=module"])
+                .stdin(script)
+                .output();
+            let Ok(check) = check else {
+                eprintln!("Node is not installed: the syntax of scripts was not checked");
+                return;
+            };
+            let problem = String::from_utf8_lossy(&check.stderr);
+            assert!(check.status.success(), "{}: {problem}", asset.name);
+        }
+    }
+
     #[test]
     fn scripts_put_no_text_in_as_markup() {
         for asset in &FILES {
