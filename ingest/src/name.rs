@@ -83,6 +83,13 @@ impl StreamName {
         Self(format!("{}{OUT_SUFFIX}", self.0).into())
     }
 
+    /// The published stream that this is the processed form of; `None` for one that is none.
+    #[must_use]
+    pub fn source(&self) -> Option<Self> {
+        let source = self.0.strip_suffix(OUT_SUFFIX)?;
+        Self::parse(source).ok()
+    }
+
     /// Whether this is the name of a processed stream.
     pub fn is_out(&self) -> bool {
         self.0.ends_with(OUT_SUFFIX)
@@ -132,7 +139,11 @@ mod tests {
     #[test]
     fn names_that_break_a_rule_are_refused_with_the_rule() {
         let check = |text: &str, wanted: Result<&str, NameError>| {
-            assert_eq!(StreamName::for_publisher(text), wanted.map(|t| StreamName(t.into())), "{text}");
+            assert_eq!(
+                StreamName::for_publisher(text),
+                wanted.map(|t| StreamName(t.into())),
+                "{text}"
+            );
         };
         check("cam", Ok("cam"));
         check("/studio/cam~1/", Ok("studio/cam~1"));

@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests")]
 
+#[path = "webrtc/caller.rs"]
+mod caller;
+#[path = "webrtc/channels.rs"]
+mod channels;
 #[path = "webrtc/clients.rs"]
 mod clients;
 #[path = "webrtc/harness.rs"]

@@ -1,9 +1,9 @@
 //! Our answer to an offer (RFC 9429 5.3 as far as WHIP and WHEP use it).
 //!
 //! Each section is mirrored: one H.264 or Opus payload type keeps its number, retransmission rides
-//! along, everything else is refused with port 0. H.264 is matched by kind and packetization mode;
-//! profiles are not compared, since encoders write them as they like and decoders take more than
-//! they say.
+//! along, a data channel beside media is taken, everything else is refused with port 0. H.264 is
+//! matched by kind and packetization mode; profiles are not compared, since encoders write them as
+//! they like and decoders take more than they say.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use rand::Rng;
 
 use super::Role;
 use super::ice::{self, Credentials};
+use super::sctp;
 use super::sdp::{Fingerprint, Kind, Offer, Payload, Section, Setup, Transport};
 use crate::rtp::packet::{PLAYOUT_DELAY_URI, TRANSPORT_CC_URI};
 
@@ -55,16 +56,24 @@ pub(crate) struct Medium {
     pub(crate) announced: Vec<u32>,
 }
 
+/// A data channel transport that both sides agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Data {
+    /// The longest message that the peer takes, if it said so; 0 is any.
+    pub(crate) message_bytes_max: Option<u64>,
+}
+
 /// What both sides agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Agreed {
     pub(crate) video: Option<Medium>,
     pub(crate) audio: Option<Medium>,
+    pub(crate) data: Option<Data>,
     pub(crate) ufrag: String,
     pub(crate) fingerprint: Fingerprint,
     /// We speak first in the DTLS handshake.
     pub(crate) dtls_client: bool,
-    /// The `mid` of each bundled section, for ICE fragments.
+    /// The `mid` of each bundled section, media first, for ICE fragments.
     pub(crate) mids: Vec<(String, Option<String>)>,
 }
 
@@ -118,6 +127,13 @@ pub(crate) fn answer(
     };
     let fingerprint = transport.fingerprints.into_iter().next().ok_or(Refused::Fingerprint)?;
     let dtls_client = transport.setup == Some(Setup::Passive);
+    // Without a bundle there is no transport to share: such a channel is refused as ever.
+    let data = offer
+        .sections
+        .iter()
+        .position(|section| bundled(&section) && is_data_channel(section))
+        .filter(|_| accepted.iter().all(bundled));
+    let data_section = data.and_then(|index| offer.sections.get(index));
     let medium = |kind| {
         let both = offer.sections.iter().zip(&chosen);
         both.filter(|(section, _)| section.kind == kind).find_map(|(_, medium)| medium.clone())
@@ -125,12 +141,17 @@ pub(crate) fn answer(
     let agreed = Agreed {
         video: medium(Kind::Video),
         audio: medium(Kind::Audio),
+        data: data_section.map(|section| Data { message_bytes_max: section.message_bytes_max }),
         ufrag,
         fingerprint,
         dtls_client,
-        mids: accepted.iter().map(|section| (section.media.clone(), section.mid.clone())).collect(),
+        mids: accepted
+            .into_iter()
+            .chain(data_section)
+            .map(|section| (section.media.clone(), section.mid.clone()))
+            .collect(),
     };
-    let text = write(offer, &chosen, &agreed, role, local);
+    let text = write(offer, &chosen, data, &agreed, role, local);
     Ok((agreed, text))
 }
 
@@ -147,6 +168,14 @@ fn transport(offer: &Offer, first: &Section) -> Transport {
         .map(|section| offer.transport(section))
         .find(|transport| transport.ufrag.is_some())
         .unwrap_or(own)
+}
+
+/// Whether a section offers data channels in the form of RFC 8841.
+fn is_data_channel(section: &Section) -> bool {
+    section.media == "application"
+        && section.protocol.ends_with("/DTLS/SCTP")
+        && section.formats == "webrtc-datachannel"
+        && (section.port != 0 || section.bundle_only)
 }
 
 fn choose(section: &Section, role: Role, local: &Local<'_>) -> Option<Medium> {
@@ -222,6 +251,7 @@ fn best_h264(payloads: &[Payload], role: Role, profile: Option<u8>) -> Option<&P
 fn write(
     offer: &Offer,
     chosen: &[Option<Medium>],
+    data: Option<usize>,
     agreed: &Agreed,
     role: Role,
     local: &Local<'_>,
@@ -235,9 +265,13 @@ fn write(
         let _ = write!(text, "a=group:BUNDLE {}\r\n", mids.join(" "));
     }
     text.push_str("a=ice-lite\r\na=msid-semantic: WMS *\r\n");
-    for (section, medium) in offer.sections.iter().zip(chosen) {
+    for (index, (section, medium)) in offer.sections.iter().zip(chosen).enumerate() {
         let Some(medium) = medium else {
-            refuse(&mut text, section);
+            if data == Some(index) {
+                data_channel(&mut text, section, agreed, local);
+            } else {
+                refuse(&mut text, section);
+            }
             continue;
         };
         let rtx = medium.rtx.map(|rtx| format!(" {rtx}")).unwrap_or_default();
@@ -254,15 +288,8 @@ fn write(
             Role::Publisher => "a=recvonly\r\n",
             Role::Viewer => "a=sendonly\r\n",
         });
-        let _ = write!(
-            text,
-            "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {}\r\na=setup:{}\r\n\
-             a=rtcp-mux\r\na=rtcp-rsize\r\n",
-            local.credentials.ufrag,
-            local.credentials.password,
-            local.fingerprint,
-            if agreed.dtls_client { "active" } else { "passive" },
-        );
+        ours(&mut text, agreed, local);
+        text.push_str("a=rtcp-mux\r\na=rtcp-rsize\r\n");
         formats(&mut text, section, medium);
         if role == Role::Viewer {
             sources(&mut text, section.kind, medium);
@@ -270,6 +297,34 @@ fn write(
         text.push_str(&ice::candidate_lines(local.candidates));
     }
     text
+}
+
+/// Our side of the transport.
+fn ours(text: &mut String, agreed: &Agreed, local: &Local<'_>) {
+    let _ = write!(
+        text,
+        "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {}\r\na=setup:{}\r\n",
+        local.credentials.ufrag,
+        local.credentials.password,
+        local.fingerprint,
+        if agreed.dtls_client { "active" } else { "passive" },
+    );
+}
+
+/// A data channel on the transport of the media (RFC 8841).
+fn data_channel(text: &mut String, section: &Section, agreed: &Agreed, local: &Local<'_>) {
+    let _ = write!(
+        text,
+        "m=application 9 {} webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\n",
+        section.protocol
+    );
+    if let Some(mid) = &section.mid {
+        let _ = write!(text, "a=mid:{mid}\r\n");
+    }
+    ours(text, agreed, local);
+    let (port, most) = (sctp::PORT, sctp::MESSAGE_BYTES_MAX);
+    let _ = write!(text, "a=sctp-port:{port}\r\na=max-message-size:{most}\r\n");
+    text.push_str(&ice::candidate_lines(local.candidates));
 }
 
 /// Port 0, and the formats as they came (RFC 3264 6).

@@ -1,3 +1,5 @@
+//! Answers: offers of real browsers and broken ones, and what is said to each.
+
 use super::*;
 use proptest::prelude::*;
 
@@ -32,7 +34,7 @@ fn answered(text: &str, role: Role, profile: Option<u8>) -> Result<(Agreed, Stri
 }
 
 #[test]
-fn each_section_is_mirrored_and_the_data_channel_is_refused() {
+fn each_section_is_mirrored() {
     let (agreed, text) = answered(VIEWER, Role::Viewer, None).unwrap();
     let video = agreed.video.unwrap();
     assert_eq!((video.payload_type, video.rtx, video.playout_delay), (102, Some(103), Some(5)));
@@ -42,15 +44,45 @@ fn each_section_is_mirrored_and_the_data_channel_is_refused() {
     assert_eq!(
         media,
         [
-            "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
+            "m=application 9 UDP/DTLS/SCTP webrtc-datachannel",
             "m=video 9 UDP/TLS/RTP/SAVPF 102 103",
             "m=audio 9 UDP/TLS/RTP/SAVPF 111"
         ]
     );
-    for line in ["a=ice-lite", "a=group:BUNDLE 0 1", "a=setup:passive", "a=sendonly"] {
+    for line in ["a=ice-lite", "a=group:BUNDLE 0 1 2", "a=setup:passive", "a=sendonly"] {
         assert!(text.lines().any(|have| have == line), "{line} in {text}");
     }
-    assert_eq!(text.lines().filter(|line| line.starts_with("a=candidate")).count(), 2);
+    assert_eq!(text.lines().filter(|line| line.starts_with("a=candidate")).count(), 3);
+}
+
+#[test]
+fn a_data_channel_is_taken_in_the_bundle_of_media_only() {
+    let check = |from: &str, to: &str, wanted: Option<Data>| {
+        let (agreed, text) = answered(&VIEWER.replace(from, to), Role::Viewer, None).unwrap();
+        assert_eq!(agreed.data, wanted, "{to}");
+        let taken = text.contains("m=application 9 ");
+        assert_eq!(taken, wanted.is_some(), "{text}");
+        assert_eq!(text.contains("a=sctp-port:5000\r\na=max-message-size:65536\r\n"), taken);
+        assert_eq!(agreed.mids.len(), if taken { 3 } else { 2 });
+        assert_eq!(agreed.mids[0].0, "video");
+    };
+    let some = |message_bytes_max| Some(Data { message_bytes_max });
+    check("", "", some(None));
+    check(
+        "a=mid:2",
+        "a=mid:2\r\na=sctp-port:5000\r\na=max-message-size:262144",
+        some(Some(262_144)),
+    );
+    check("BUNDLE 0 1 2", "BUNDLE 0 1", None);
+    check("m=application 9", "m=application 0", None);
+    check("UDP/DTLS/SCTP webrtc-datachannel", "DTLS/SCTP 5000", None);
+    check("UDP/DTLS/SCTP", "TCP/DTLS/SCTP", some(None));
+    // Alone it has nothing to steer.
+    let alone = VIEWER.replace("H264", "H265").replace("opus", "pcmu");
+    assert_eq!(answered(&alone, Role::Viewer, None).unwrap_err(), Refused::Media("receive"));
+    let bad = VIEWER.replace("a=mid:2", "a=sctp-port:70000");
+    let error = Offer::parse(bad.as_bytes()).unwrap_err().to_string();
+    assert_eq!(error, "line 7: a=sctp-port is no port");
 }
 
 #[test]

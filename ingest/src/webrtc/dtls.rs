@@ -1,5 +1,5 @@
-//! DTLS of one session (RFC 6347 through `rtc-dtls`): a handshake that ends in SRTP keys, and an
-//! alert at the end. There is no application data: data channels are refused in the answer.
+//! DTLS of one session (RFC 6347 through `rtc-dtls`): a handshake that ends in SRTP keys, an alert
+//! at the end, and between them what data channels say where they were agreed on.
 //!
 //! The peer is known by the certificate digest of its offer and by nothing else. What a handshake
 //! may cost is bounded here in datagrams, since the library buffers fragments generously.
@@ -30,7 +30,8 @@ const FLIGHT_INTERVAL: Duration = Duration::from_millis(400);
 const FIRST_FLIGHT_AGAIN: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(150)];
 
-/// Datagrams of one peer that are looked at, for the handshake and all alerts after it.
+/// Datagrams of one peer that are looked at, for the handshake and all alerts after it. Those with
+/// application data are counted only where none is expected.
 const DATAGRAMS_MAX: u32 = 256;
 
 /// Datagrams that the library refuses before the handshake is taken for failed. RFC 6347 4.1.2.7
@@ -39,6 +40,9 @@ const REFUSALS_MAX: u32 = 16;
 
 /// Longer datagrams are no DTLS of a WebRTC client, whose flights are cut for 1,200 bytes.
 const DATAGRAM_BYTES_MAX: usize = 2048;
+
+/// The content type of application data (RFC 5246 6.2.1), a record's first byte.
+const APPLICATION_DATA: u8 = 23;
 
 /// The library tells peers apart by address. Ours may change while the session lives on, so it is
 /// given this one.
@@ -73,11 +77,16 @@ impl Identity {
         Arc::clone(&self.provider)
     }
 
-    /// What a handshake with the owner of `peer` needs.
+    /// What a handshake with the owner of `peer` needs, and whether `data` is exchanged after it.
     ///
     /// # Errors
     /// The library refuses the configuration, which it does for none of ours.
-    pub(crate) fn association(&self, client: bool, peer: Fingerprint) -> Result<Dtls, Error> {
+    pub(crate) fn association(
+        &self,
+        client: bool,
+        peer: Fingerprint,
+        data: bool,
+    ) -> Result<Dtls, Error> {
         let config = ConfigBuilder::default()
             .with_crypto_provider(self.provider())
             .with_certificates(vec![self.certificate.clone()])
@@ -104,6 +113,8 @@ impl Identity {
             datagrams: 0,
             refusals: 0,
             done: false,
+            data,
+            received: Vec::new(),
         })
     }
 }
@@ -139,6 +150,8 @@ pub(crate) struct Dtls {
     datagrams: u32,
     refusals: u32,
     done: bool,
+    data: bool,
+    received: Vec<BytesMut>,
 }
 
 impl Dtls {
@@ -167,8 +180,9 @@ impl Dtls {
         if datagram.len() > DATAGRAM_BYTES_MAX || self.client.is_some() {
             return Ok(Progress::Going);
         }
-        self.datagrams = self.datagrams.saturating_add(1);
-        if self.datagrams > DATAGRAMS_MAX {
+        let data = self.done && self.data && datagram.first() == Some(&APPLICATION_DATA);
+        self.datagrams = self.datagrams.saturating_add(u32::from(!data));
+        if self.datagrams > DATAGRAMS_MAX && !data {
             let spent = || Error::Other(format!("more than {DATAGRAMS_MAX} DTLS datagrams"));
             return if self.done { Ok(Progress::Going) } else { Err(spent()) };
         }
@@ -189,6 +203,7 @@ impl Dtls {
             match event {
                 EndpointEvent::HandshakeComplete => progress = self.keys()?,
                 EndpointEvent::PeerClosed => return Ok(Progress::Closed),
+                EndpointEvent::ApplicationData(data) if self.data => self.received.push(data),
                 _ => {}
             }
         }
@@ -203,6 +218,19 @@ impl Dtls {
         let material = state.export_keying_material("EXTRACTOR-dtls_srtp", &[], length)?;
         self.done = true;
         Ok(Progress::Keys { profile, material: material.as_ref().to_vec() })
+    }
+
+    /// The application data of the datagram that was read last.
+    pub(crate) fn take_received(&mut self) -> Vec<BytesMut> {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Queues application data; nothing before the handshake is through.
+    pub(crate) fn write(&mut self, now: Instant, data: &[u8]) {
+        if self.done {
+            // An association that is already gone takes nothing: the session ends with it.
+            let _ = self.endpoint.write(now, PEER, data);
+        }
     }
 
     /// The next datagram to send.
@@ -290,8 +318,8 @@ mod tests {
     #[test]
     fn both_ends_get_the_same_keys_and_the_better_profile() {
         let (a, b) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-        let mut client = a.association(true, print(&b)).unwrap();
-        let mut server = b.association(false, print(&a)).unwrap();
+        let mut client = a.association(true, print(&b), false).unwrap();
+        let mut server = b.association(false, print(&a), false).unwrap();
         let (left, right) = shake(&mut client, &mut server);
         let (Ok(Progress::Keys { profile, material }), Ok(Progress::Keys { material: m, .. })) =
             (left, right)
@@ -313,8 +341,8 @@ mod tests {
             Identity::generate().unwrap(),
         );
         for (expected_of_a, expected_of_b) in [(&other, &b), (&a, &other)] {
-            let mut client = a.association(true, print(expected_of_b)).unwrap();
-            let mut server = b.association(false, print(expected_of_a)).unwrap();
+            let mut client = a.association(true, print(expected_of_b), false).unwrap();
+            let mut server = b.association(false, print(expected_of_a), false).unwrap();
             let (left, right) = shake(&mut client, &mut server);
             let cheated_client = std::ptr::eq(expected_of_b, &other);
             let step = if cheated_client { left } else { right };
@@ -325,7 +353,7 @@ mod tests {
     #[test]
     fn junk_ends_after_an_allowance() {
         let identity = Identity::generate().unwrap();
-        let mut server = identity.association(false, print(&identity)).unwrap();
+        let mut server = identity.association(false, print(&identity), false).unwrap();
         let now = Instant::now();
         let ended = (0..300_u32).any(|count| {
             let mut junk = vec![22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 40];

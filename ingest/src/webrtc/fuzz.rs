@@ -1,14 +1,17 @@
 //! Targets for the fuzzer: everything here that reads what strangers wrote.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use rtc_srtp::crypto::default_provider;
 
 use super::Role;
 use super::answer::{self, Local};
+use super::channels::Channels;
 use super::http::Route;
 use super::ice::Credentials;
 use super::mux::Content;
+use super::sctp;
 use super::sdp::Offer;
 use super::stun::Check;
 
@@ -94,5 +97,69 @@ pub fn datagram(bytes: &[u8]) {
 pub fn path(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = Route::parse(text);
+    }
+}
+
+/// INIT, COOKIE ECHO (whose cookie is put in), an opened channel, a question and a reset, each
+/// behind its length.
+pub const CHANNELS_SEEDS: &[&[u8]] = &[
+    b"\x00\x20\x13\x88\x13\x88\0\0\0\0\0\0\0\0\x01\0\0\x14\0\0\0\x09\0\x01\0\0\0\x04\0\x04\0\0\0\x01\
+      \x00\x20\x13\x88\x13\x88\0\0\0\0\0\0\0\0\x0a\0\0\x14cookiecookiecook\
+      \x00\x34\x13\x88\x13\x88\0\0\0\0\0\0\0\0\0\x03\0\x26\0\0\0\x01\0\x02\0\0\0\0\0\x32\
+      \x03\0\0\0\0\0\0\0\0\x0a\0\0millstream\0\0\
+      \x00\x20\x13\x88\x13\x88\0\0\0\0\0\0\0\0\0\x03\0\x12\0\0\0\x02\0\x02\0\x01\0\0\0\x33{}\0\0\
+      \x00\x24\x13\x88\x13\x88\0\0\0\0\0\0\0\0\x82\0\0\x16\0\x0d\0\x12\0\0\0\x01\0\0\0\x01\0\0\0\x02\
+      \0\x02\0\0",
+    b"\x00\x20\x13\x88\x13\x88\0\0\0\0\0\0\0\0\x01\0\0\x14\0\0\0\x09\0\x01\0\0\0\x04\0\x04\xff\xff\xff\xff\
+      \x00\x20\x13\x88\x13\x88\0\0\0\0\0\0\0\0\x0a\0\0\x14cookiecookiecook\
+      \x00\x20\x13\x88\x13\x88\0\0\0\0\0\0\0\0\x03\0\0\x14\0\0\0\x01\0\x01\0\0\0\x01\0\0\0\x02\0\x03\
+      \x00\x18\x13\x88\x13\x88\0\0\0\0\0\0\0\0\xc0\0\0\x0c\x7f\0\0\0\0\0\0\0\
+      \x00\x14\x13\x88\x13\x88\0\0\0\0\0\0\0\0\x04\0\0\x08beat\
+      \x00\x10\x13\x88\x13\x88\0\0\0\0\0\0\0\0\x07\0\0\x04",
+];
+
+/// Gives datagrams to the channels of a session as if they came through DTLS, with right
+/// checksums, tags and cookies, lets time pass between them and answers what is asked.
+pub fn channels(bytes: &[u8]) {
+    talk(bytes);
+}
+
+/// How many questions were read.
+fn talk(bytes: &[u8]) -> usize {
+    let mut now = Instant::now();
+    let mut channels = Channels::new(now, None);
+    let (mut questions, mut buffer, mut rest) = (Vec::new(), Vec::new(), bytes);
+    let mut count = 0;
+    while let Some((length, more)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes(*length)).min(more.len());
+        let (datagram, next) = more.split_at(length);
+        rest = next;
+        let mut datagram = datagram.to_vec();
+        sctp::adopt(channels.association(), &mut datagram);
+        channels.read(now, &datagram, &mut questions);
+        for question in questions.drain(..) {
+            count += 1;
+            assert!(question.text.len() <= sctp::MESSAGE_BYTES_MAX);
+            channels.answer(question.channel, Some(&question.text));
+        }
+        let mut sent = 0;
+        while channels.poll_transmit(now, &mut buffer) {
+            sent += 1;
+            assert!(sent < 1000 && buffer.len() < 1200);
+        }
+        now += Duration::from_millis(u64::from(datagram.last().copied().unwrap_or_default()));
+        channels.handle_timeout(now);
+        assert!(channels.next_timeout().is_none_or(|at| at > now));
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_seed_of_channels_reaches_a_question() {
+        assert_eq!(talk(CHANNELS_SEEDS[0]), 1);
     }
 }

@@ -165,6 +165,11 @@ async fn post(
         query: query.to_owned(),
         user_agent: user_agent.clone(),
     };
+    let steering = auth::Request {
+        action: Action::Publish,
+        name: name.source().unwrap_or_else(|| name.clone()),
+        ..question.clone()
+    };
     shared.access.check(question).await.map_err(|refusal| {
         tracing::info!(stream = %name, %peer, role = role.route(), %refusal, "webrtc refused");
         if refusal.ask_credentials {
@@ -188,6 +193,11 @@ async fn post(
     };
     let (agreed, text) = answer::answer(&offer, role, &local)
         .map_err(|refused| Problem::new(StatusCode::NOT_ACCEPTABLE, refused.to_string()))?;
+    // Who only watches is asked about no more than that, unless there are channels to steer by.
+    let may_steer = match role {
+        Role::Publisher => true,
+        Role::Viewer => agreed.data.is_some() && shared.access.check(steering).await.is_ok(),
+    };
     let media = match reader {
         Some(reader) => OpenMedia::View(reader),
         None => {
@@ -209,6 +219,7 @@ async fn post(
         agreed,
         credentials,
         media,
+        may_steer,
     };
     let (reply, opened) = oneshot::channel();
     send(server, Command::Open(Box::new(open), reply)).await?;

@@ -37,7 +37,8 @@ impl Worker {
         }
         let now = Instant::now();
         let (client, print) = (open.agreed.dtls_client, open.agreed.fingerprint.clone());
-        let dtls = self.settings.identity.association(client, print);
+        let data = open.agreed.data.is_some();
+        let dtls = self.settings.identity.association(client, print, data);
         let dtls = dtls.map_err(|error| OpenError::Failed(error.to_string()))?;
         let key = Key(self.number());
         let facts = Facts::of(&open);
@@ -167,10 +168,12 @@ impl Worker {
                 path: None,
                 buffer: &mut self.buffer,
                 rtcp: &mut self.rtcp,
+                questions: &mut self.questions,
                 counters: &self.settings.counters,
                 provider: &self.provider,
             };
             let _ = catch_unwind(AssertUnwindSafe(|| session.goodbye(&mut io)));
+            self.questions.clear();
         }
         for fragment in session.ice.fragments() {
             self.mux.remove_fragment(fragment);

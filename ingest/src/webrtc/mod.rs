@@ -8,13 +8,15 @@
 //! ```text
 //! http ──► answer ──► worker ─┬─ mux: ufrag, address ──► session ─┬─ dtls, srtp
 //!                             ├─ timers                           ├─ viewer    (hub ► RTP)
-//!                             └─ feeds: one reader per stream     └─ publisher (RTP ► hub)
+//!                             ├─ feeds: one reader per stream     ├─ publisher (RTP ► hub)
+//!                             └─ questions ──► messages           └─ channels ─ sctp
 //! ```
 //!
-//! Refused: data channels (the m-line is answered with port 0), more than one picture and one
-//! sound, media without BUNDLE and rtcp-mux, certificates without a fingerprint in the offer.
+//! Data channels beside media carry [`Messages`]. Refused: more than one picture and one sound,
+//! media without BUNDLE and rtcp-mux, certificates without a fingerprint in the offer.
 
 mod answer;
+mod channels;
 mod counters;
 mod credentials;
 mod dtls;
@@ -25,9 +27,11 @@ mod http;
 mod ice;
 mod lifecycle;
 mod line;
+mod messages;
 mod mux;
 mod order;
 mod publisher;
+mod sctp;
 mod sdp;
 mod session;
 mod socket;
@@ -42,7 +46,7 @@ mod worker;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -52,6 +56,7 @@ use crate::auth::SharedAccess;
 use crate::hub::Hub;
 
 pub use counters::{Counters, Histogram, HistogramSnapshot};
+pub use messages::{LABEL, Messages, NoMessages, Speaker};
 pub use sdp::SdpError;
 pub use status::{SessionState, SessionStatus};
 pub use views::{HubViews, ViewError, Views};
@@ -126,6 +131,7 @@ struct Shared {
     hub: Hub,
     access: SharedAccess,
     views: Arc<dyn Views>,
+    messages: Arc<OnceLock<worker::Answers>>,
     commands: mpsc::Sender<order::Command>,
     identity: Arc<dtls::Identity>,
     candidates: Vec<SocketAddr>,
@@ -150,12 +156,14 @@ impl Server {
         let candidates = ice::candidates(local, &config.advertised)?;
         let identity = Arc::new(dtls::Identity::generate()?);
         let counters = Arc::new(Counters::default());
+        let messages = Arc::new(OnceLock::new());
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let settings = worker::Settings {
             config: config.clone(),
             identity: Arc::clone(&identity),
             counters: Arc::clone(&counters),
             views: Arc::clone(&views),
+            messages: Arc::clone(&messages),
             hub: hub.clone(),
             local,
         };
@@ -167,6 +175,7 @@ impl Server {
             hub,
             access,
             views,
+            messages,
             commands,
             identity,
             candidates,
@@ -175,6 +184,15 @@ impl Server {
             thread,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Has messages of data channels answered, in the runtime that this is called in, so that no
+    /// answer keeps media waiting. Until then they are refused; whoever comes second is not heard.
+    pub fn answer_messages(&self, messages: Arc<dyn Messages>) {
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        if self.shared.messages.set(worker::Answers { messages, runtime }).is_err() {
+            tracing::warn!("messages of data channels are answered already");
+        }
     }
 
     /// The UDP address that carries all media.

@@ -34,6 +34,8 @@ pub(crate) struct Open {
     pub(crate) agreed: Agreed,
     pub(crate) credentials: Credentials,
     pub(crate) media: OpenMedia,
+    /// Its credentials allow to publish what it steers.
+    pub(crate) may_steer: bool,
 }
 
 /// Where a session's packets go to or come from.

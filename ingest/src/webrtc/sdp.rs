@@ -153,6 +153,9 @@ pub(crate) struct Section {
     pub(crate) ssrcs: Vec<u32>,
     /// Media SSRC and its repair SSRC (`a=ssrc-group:FID`).
     pub(crate) repairs: Vec<(u32, u32)>,
+    /// `a=sctp-port` and `a=max-message-size` of a data channel (RFC 8841).
+    pub(crate) sctp_port: Option<u16>,
+    pub(crate) message_bytes_max: Option<u64>,
     pub(crate) transport: Transport,
 }
 
@@ -275,6 +278,14 @@ impl Section {
             "inactive" => self.direction = Direction::Inactive,
             "rtcp-mux" => self.rtcp_mux = true,
             "bundle-only" => self.bundle_only = true,
+            "sctp-port" => {
+                let bad = SdpError::Line { line, what: "a=sctp-port is no port" };
+                self.sctp_port = Some(value.trim().parse().map_err(|_| bad)?);
+            }
+            "max-message-size" => {
+                let bad = SdpError::Line { line, what: "a=max-message-size is no number" };
+                self.message_bytes_max = Some(value.trim().parse().map_err(|_| bad)?);
+            }
             "rtpmap" => {
                 let (number, map) = numbered(value, line)?;
                 if let Some(payload) = self.payloads.iter_mut().find(|p| p.number == number) {
@@ -381,6 +392,8 @@ fn section(value: &str, line: usize) -> Result<Section, SdpError> {
         extensions: Vec::new(),
         ssrcs: Vec::new(),
         repairs: Vec::new(),
+        sctp_port: None,
+        message_bytes_max: None,
         transport: Transport::default(),
     })
 }

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::answer::Agreed;
+use super::answer::{Agreed, Data};
+use super::channels::{Channels, Question};
 use super::counters::{Counters, add};
 use super::dtls::{Dtls, Progress};
 use super::end::{End, Patience};
@@ -35,6 +36,8 @@ pub(crate) struct Io<'a> {
     pub(crate) buffer: &'a mut Vec<u8>,
     /// RTCP that goes out when the call ends.
     pub(crate) rtcp: &'a mut Vec<u8>,
+    /// What the peer asks on its data channels.
+    pub(crate) questions: &'a mut Vec<Question>,
     pub(crate) counters: &'a Counters,
     pub(crate) provider: &'a Arc<dyn RTCCryptoProvider>,
 }
@@ -60,6 +63,8 @@ pub(crate) struct Session {
     dtls: Dtls,
     srtp: Option<Srtp>,
     announced: Vec<u32>,
+    data: Option<Data>,
+    channels: Option<Box<Channels>>,
     pub(crate) media: Media,
     patience: Patience,
     begun: Instant,
@@ -77,6 +82,7 @@ pub(crate) struct Facts {
     pub(crate) etag: String,
     pub(crate) role: Role,
     pub(crate) stream: crate::name::StreamName,
+    pub(crate) may_steer: bool,
     pub(crate) requested_from: std::net::SocketAddr,
     pub(crate) user_agent: String,
     pub(crate) mids: Vec<(String, Option<String>)>,
@@ -92,6 +98,7 @@ impl Facts {
             etag: open.etag.clone(),
             role: open.role,
             stream: open.stream.clone(),
+            may_steer: open.may_steer,
             requested_from: open.requested_from,
             user_agent: open.user_agent.clone(),
             mids: open.agreed.mids.clone(),
@@ -120,6 +127,8 @@ impl Session {
             dtls,
             srtp: None,
             announced,
+            data: agreed.data,
+            channels: None,
             media,
             patience,
             begun: now,
@@ -189,8 +198,8 @@ impl Session {
             self.dtls.read(io.now, datagram).map_err(|error| End::Dtls(error.to_string()));
         self.send_dtls(io);
         match progress? {
-            Progress::Going => Ok(()),
-            Progress::Closed => Err(End::Closed),
+            Progress::Going => {}
+            Progress::Closed => return Err(End::Closed),
             Progress::Keys { profile, material } => {
                 let announced = std::mem::take(&mut self.announced);
                 let client = self.dtls.we_are_client();
@@ -214,9 +223,39 @@ impl Session {
                     (Media::Publisher(publisher), _) => publisher.connected(io.now),
                     (Media::Viewer(_), None) => {}
                 }
-                Ok(())
+                let new = |data: Data| Box::new(Channels::new(io.now, data.message_bytes_max));
+                self.channels = self.data.map(new);
             }
         }
+        self.channels(io);
+        Ok(())
+    }
+
+    /// Reads what came for the data channels and sends what they have to say.
+    fn channels(&mut self, io: &mut Io<'_>) {
+        let Some(channels) = &mut self.channels else { return };
+        for datagram in self.dtls.take_received() {
+            self.heard = io.now;
+            channels.read(io.now, &datagram, io.questions);
+        }
+        self.send_channels(io);
+    }
+
+    fn send_channels(&mut self, io: &mut Io<'_>) {
+        let Some(channels) = &mut self.channels else { return };
+        while channels.poll_transmit(io.now, io.buffer) {
+            self.dtls.write(io.now, io.buffer);
+        }
+        self.send_dtls(io);
+    }
+
+    /// The node's answer to a question.
+    pub(crate) fn answer(&mut self, io: &mut Io<'_>, channel: u32, answer: Option<&str>) {
+        io.path = self.ice.selected();
+        if let Some(channels) = &mut self.channels {
+            channels.answer(channel, answer);
+        }
+        self.send_channels(io);
     }
 
     fn rtp(&mut self, io: &mut Io<'_>, datagram: &[u8]) {
@@ -300,6 +339,10 @@ impl Session {
                 io.out.send(path, &datagram, datagram.len());
             }
         }
+        if let Some(channels) = &mut self.channels {
+            channels.handle_timeout(io.now);
+        }
+        self.send_channels(io);
         self.send_dtls(io);
         match (&mut self.media, &mut self.srtp) {
             (Media::Viewer(viewer), Some(srtp)) => viewer.timeout(io, &mut srtp.protect),
@@ -348,7 +391,8 @@ impl Session {
             }
             Media::Publisher(_) => None,
         };
-        [Some(limit), self.dtls.next_timeout(), media].into_iter().flatten().min()
+        let channels = self.channels.as_ref().and_then(|channels| channels.next_timeout());
+        [Some(limit), self.dtls.next_timeout(), media, channels].into_iter().flatten().min()
     }
 
     /// Tells the peer that it is over.

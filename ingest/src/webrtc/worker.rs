@@ -9,16 +9,19 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use rtc_srtp::crypto::RTCCryptoProvider;
 use tokio::sync::mpsc;
 
+use super::channels::Question;
 use super::counters::{Counters, add};
 use super::dtls::Identity;
 use super::end::{End, Patience};
 use super::ice::Path;
+use super::messages::{Messages, NoMessages, Speaker};
 use super::mux::{Content, Key, Mux};
 use super::order::Command;
 use super::session::{Io, Media, Session};
@@ -51,6 +54,19 @@ pub(crate) enum Event {
         written: Option<Instant>,
     },
     KeyWanted(Key),
+    /// The node's answer to a message of a data channel.
+    Answer {
+        key: Key,
+        channel: u32,
+        answer: Option<String>,
+    },
+}
+
+/// Who answers messages of data channels, and where.
+pub(crate) struct Answers {
+    pub(crate) messages: Arc<dyn Messages>,
+    /// `None` is the thread of the media.
+    pub(crate) runtime: Option<tokio::runtime::Handle>,
 }
 
 /// What a worker is made with.
@@ -59,6 +75,7 @@ pub(crate) struct Settings {
     pub(crate) identity: Arc<Identity>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) views: Arc<dyn Views>,
+    pub(crate) messages: Arc<OnceLock<Answers>>,
     pub(crate) hub: Hub,
     pub(crate) local: SocketAddr,
 }
@@ -101,6 +118,8 @@ pub(crate) struct Worker {
     pub(super) audience: Vec<Key>,
     pub(super) buffer: Vec<u8>,
     pub(super) rtcp: Vec<u8>,
+    /// What the session that was called last asks.
+    pub(super) questions: Vec<Question>,
 }
 
 impl Worker {
@@ -126,6 +145,7 @@ impl Worker {
             audience: Vec::new(),
             buffer: Vec::with_capacity(65_536),
             rtcp: Vec::with_capacity(1500),
+            questions: Vec::new(),
         }
     }
 
@@ -262,6 +282,7 @@ impl Worker {
             path: None,
             buffer: &mut self.buffer,
             rtcp: &mut self.rtcp,
+            questions: &mut self.questions,
             counters: &self.settings.counters,
             provider: &self.provider,
         };
@@ -274,8 +295,40 @@ impl Worker {
             Ok(()) => {
                 let next = session.next_timeout(now);
                 self.timers.arm(key, &mut session.queued, next);
+                if !self.questions.is_empty() {
+                    self.ask(key);
+                }
             }
-            Err(end) => self.end(now, key, end),
+            Err(end) => {
+                self.questions.clear();
+                self.end(now, key, end);
+            }
+        }
+    }
+
+    /// Passes the questions of a session on. It lets only a few wait at a time.
+    fn ask(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(&key) else { return };
+        let facts = &session.open;
+        let (messages, runtime) = match self.settings.messages.get() {
+            Some(answers) => (Arc::clone(&answers.messages), answers.runtime.clone()),
+            None => (Arc::new(NoMessages) as Arc<dyn Messages>, None),
+        };
+        let runtime = runtime.unwrap_or_else(tokio::runtime::Handle::current);
+        for Question { channel, text } in self.questions.drain(..) {
+            let from = Speaker {
+                stream: facts.stream.clone(),
+                role: facts.role,
+                may_steer: facts.may_steer,
+            };
+            let (messages, events) = (Arc::clone(&messages), self.events.clone());
+            runtime.spawn(async move {
+                // A handler that gives way owes an answer: the session counts those that wait.
+                let answer = AssertUnwindSafe(async { messages.message(from, text).await });
+                let answer = answer.catch_unwind().await.ok().flatten();
+                // Without a worker nobody waits any more.
+                let _ = events.send(Event::Answer { key, channel, answer }).await;
+            });
         }
     }
 
@@ -295,6 +348,10 @@ impl Worker {
             Event::KeyWanted(key) => self.with(now, key, |session, io, _| {
                 session.want_key();
                 session.timeout(io)
+            }),
+            Event::Answer { key, channel, answer } => self.with(now, key, |session, io, _| {
+                session.answer(io, channel, answer.as_deref());
+                Ok(())
             }),
             Event::Feed { stream: number, item, written } => {
                 let Some(stream) = self.streams.get_mut(&number) else { return };

@@ -88,6 +88,63 @@ async def main(url, wanted):
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 "#;
 
+const ASK: &str = r#"
+import asyncio, sys, aiohttp
+from urllib.parse import urljoin
+from aiortc import RTCPeerConnection, RTCSessionDescription
+async def main(url):
+    pc = RTCPeerConnection()
+    pc.addTransceiver("video", direction="recvonly")
+    channel = pc.createDataChannel("millstream")
+    other = pc.createDataChannel("chat")
+    heard, opened, closed = asyncio.Queue(), asyncio.Event(), asyncio.Event()
+    channel.on("open", opened.set)
+    channel.on("message", heard.put_nowait)
+    other.on("close", closed.set)
+    await pc.setLocalDescription(await pc.createOffer())
+    async with aiohttp.ClientSession() as http:
+        sdp = {"Content-Type": "application/sdp"}
+        async with http.post(url, data=pc.localDescription.sdp, headers=sdp) as answer:
+            text = await answer.text()
+            assert answer.status == 201, text
+            location = answer.headers["Location"]
+        await pc.setRemoteDescription(RTCSessionDescription(text, "answer"))
+        await asyncio.wait_for(opened.wait(), 10)
+        await asyncio.wait_for(closed.wait(), 10)
+        for length in (0, 1, 1000, 65536 - len("cam viewer true ")):
+            channel.send("x" * length)
+            answer = await asyncio.wait_for(heard.get(), 10)
+            assert answer == "cam viewer true " + "x" * length, answer[:100]
+        channel.close()
+        again = pc.createDataChannel("millstream")
+        again.on("message", heard.put_nowait)
+        opened.clear()
+        again.on("open", opened.set)
+        await asyncio.wait_for(opened.wait(), 10)
+        again.send("again")
+        assert await asyncio.wait_for(heard.get(), 10) == "cam viewer true again"
+        async with http.delete(urljoin(url, location)) as answer:
+            assert answer.status == 200
+    await pc.close()
+asyncio.run(main(sys.argv[1]))
+"#;
+
+#[tokio::test]
+async fn aiortc_asks_on_a_data_channel() {
+    let Some(python) = python() else { return };
+    let node = Node::new();
+    node.server.answer_messages(std::sync::Arc::new(crate::channels::Echo));
+    let address = serve(&node).await;
+    let _source = node.publish("cam");
+    let asker = Command::new(&python)
+        .args(["-c", ASK, &format!("http://{address}/cam/whep")])
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(60), asker).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    node.until_empty().await;
+}
+
 async fn ffmpeg_to_aiortc(flags: &[&str]) {
     let Some(python) = python() else { return };
     let node = Node::new();

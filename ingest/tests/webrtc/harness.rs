@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use ingest::auth::SharedAccess;
 use ingest::hub::{self, Hub, Publisher, Writer};
 use ingest::name::StreamName;
 use ingest::webrtc::{Config, HubViews, Server, SessionState};
@@ -32,10 +33,18 @@ impl Node {
 
     /// A node on a free port of loopback.
     pub(crate) fn with(config: Config) -> Self {
+        Self::of(config, Arc::new(ingest::auth::Open))
+    }
+
+    /// A node that asks who may.
+    pub(crate) fn allowing(access: SharedAccess) -> Self {
+        Self::of(Config::default(), access)
+    }
+
+    fn of(config: Config, access: SharedAccess) -> Self {
         let config = Config { udp: SocketAddr::from(([127, 0, 0, 1], 0)), ..config };
         let hub = Hub::new(hub::Limits::default());
         let views = HubViews::new(hub.clone()).waiting(Duration::from_millis(50));
-        let access = Arc::new(ingest::auth::Open);
         let server = Server::start(config, hub.clone(), access, Arc::new(views)).unwrap();
         Self { hub, server }
     }
@@ -54,7 +63,8 @@ impl Node {
 
     /// Lets a peer open a session; returns its URL and entity tag.
     pub(crate) async fn open(&self, peer: &mut Peer, path: &str) -> (String, String) {
-        let direction = if path.ends_with("whip") { "sendonly" } else { "recvonly" };
+        let publishes = path.split('?').next().is_some_and(|path| path.ends_with("whip"));
+        let direction = if publishes { "sendonly" } else { "recvonly" };
         let response = self.post(path, peer.offer(direction)).await;
         let (status, location, etag) = (
             response.status(),

@@ -35,7 +35,7 @@ async fn an_offer_is_answered_with_a_session_url_that_can_be_deleted_once() {
     let location = headers["location"].to_str().unwrap().to_owned();
     assert!(location.starts_with("/studio/cam/whep/"), "{location}");
     let answer = text(response).await;
-    assert!(answer.contains("m=application 0 "), "{answer}");
+    assert!(answer.contains("m=application 9 "), "{answer}");
 
     let wrong_role = location.replace("whep", "whip");
     let status = |r: http::Response<Body>| r.status();

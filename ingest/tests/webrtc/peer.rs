@@ -191,6 +191,37 @@ impl Peer {
         }
     }
 
+    /// Sends what a data channel says.
+    pub(crate) async fn send_data(&mut self, data: &[u8]) {
+        self.dtls.as_mut().unwrap().write(Instant::now(), SELF, data).unwrap();
+        self.flush_dtls().await;
+    }
+
+    /// What came for a data channel within `limit`; everything else is passed over.
+    pub(crate) async fn data(&mut self, limit: Duration) -> Vec<Vec<u8>> {
+        let end = Instant::now() + limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let Some(datagram) = self.receive(left).await else { return Vec::new() };
+            if !(20..64).contains(&datagram[0]) {
+                continue;
+            }
+            let dtls = self.dtls.as_mut().unwrap();
+            let events = dtls.read(Instant::now(), SELF, None, BytesMut::from(&datagram[..]));
+            let data: Vec<Vec<u8>> = events
+                .into_iter()
+                .flatten()
+                .filter_map(|event| match event {
+                    EndpointEvent::ApplicationData(data) => Some(data.to_vec()),
+                    _ => None,
+                })
+                .collect();
+            if !data.is_empty() {
+                return data;
+            }
+        }
+    }
+
     /// The whole handshake. False when the server does not go through with it.
     pub(crate) async fn dtls(&mut self) -> bool {
         for _ in 0..20 {
