@@ -51,7 +51,7 @@ pub(crate) struct Running {
     pub(crate) node: Node,
     pub(crate) client: reqwest::Client,
     stop: CancellationToken,
-    pub(crate) dir: TempDir,
+    _dir: TempDir,
 }
 
 impl Running {
@@ -63,7 +63,7 @@ impl Running {
         let client = millstream::http_client().unwrap();
         let stop = CancellationToken::new();
         let node = Node::start(settings, stop.clone()).await.unwrap();
-        Self { node, client, stop, dir }
+        Self { node, client, stop, _dir: dir }
     }
 
     /// A page or endpoint for people.

@@ -35,6 +35,10 @@ impl Process {
         }
         let ledger = dir.path().join("ledger.db");
         command.args(["--set", &format!("payments.ledger={}", ledger.display())]);
+        // What is set for the tests is none of its settings.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILLSTREAM_")) {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(out).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
