@@ -74,10 +74,12 @@ impl Caller {
         self.association.stream(stream).unwrap().write_with_ppi(now, data, ppi).unwrap();
     }
 
+    #[allow(dead_code, reason = "for tests without a socket")]
     pub(crate) fn close(&mut self, now: Instant, stream: u16) {
         self.association.stream(stream).unwrap().close(now).unwrap();
     }
 
+    #[allow(dead_code, reason = "for tests without a socket")]
     /// Whether the other side has not closed a channel.
     pub(crate) fn has(&mut self, stream: u16) -> bool {
         self.association.stream(stream).is_ok()

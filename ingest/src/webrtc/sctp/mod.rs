@@ -182,9 +182,9 @@ impl Association {
                 self.reply(peer, kind::SHUTDOWN_ACK, Vec::new());
                 self.state = State::Closed("the peer shut it down".into());
             }
-            // The two highest bits say what to do with what is not known (RFC 9260 3.2): the
-            // rest of the packet is for who knows it, or not.
-            kind => return Ok(kind < 64 && kind <= kind::SHUTDOWN_COMPLETE || kind >= 128),
+            // Those of the RFC are known and passed over; of others the highest bit says whether the
+            // rest of the packet is to be read (RFC 9260 3.2).
+            kind => return Ok(kind <= kind::SHUTDOWN_COMPLETE || kind >= 128),
         }
         Ok(true)
     }

@@ -7,7 +7,6 @@ use rand::{Rng, SeedableRng};
 use super::*;
 
 #[path = "../../../tests/webrtc/caller.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 pub(crate) mod caller;
 use caller::Caller;
 
