@@ -21,6 +21,7 @@ pub mod link;
 pub mod listen;
 pub mod live;
 mod logging;
+mod messages;
 pub mod money;
 mod node;
 pub mod orchestrator;

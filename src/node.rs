@@ -23,6 +23,7 @@ use crate::graphs::Graphs;
 use crate::hops::Hops;
 use crate::identity::{Certificate, DataDir};
 use crate::listen::{self, Speaks};
+use crate::messages::Steering;
 use crate::money::Money;
 use crate::orchestrator::{self, Orchestrator};
 use crate::rpc::client::Peer;
@@ -167,6 +168,7 @@ impl Node {
             hops: Arc::clone(&self.parts.hops),
         });
         self.parts.gateway = Some(gateway.clone());
+        server.answer_messages(Arc::new(Steering::new(gateway.clone())));
         let until = self.stop.clone();
         self.tasks.spawn(async move { gateway.run(until).await });
 
