@@ -22,6 +22,7 @@ pub mod listen;
 pub mod live;
 mod logging;
 mod messages;
+mod metrics;
 pub mod money;
 mod node;
 pub mod orchestrator;

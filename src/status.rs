@@ -3,17 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::Json;
 use axum::routing::get;
-use dashboards::metrics::Exposition;
 use ingest::hub::StreamStatus;
 use ingest::{Hub, StreamName, rtmp, webrtc};
-use payments::store::WinnerState;
 use payments::{RecipientCounters, SenderCounters};
 use pipeline::graph::Registry;
 use serde::Serialize;
@@ -67,6 +64,11 @@ impl Parts {
             edge: None,
             started: (Instant::now(), SystemTime::now()),
         }
+    }
+
+    /// Since when the node runs.
+    pub fn uptime(&self) -> Duration {
+        self.started.0.elapsed()
     }
 
     /// Everything at this moment.
@@ -127,282 +129,6 @@ impl Parts {
     /// One stream as viewers and publishers may see it.
     pub fn edge_stream(&self, name: &StreamName) -> Option<StreamView> {
         self.hub.status(name).map(|status| self.stream(status).for_viewers())
-    }
-
-    /// The node's figures as Prometheus reads them.
-    pub async fn exposition(&self) -> Exposition {
-        let mut out = Exposition::new();
-        out.gauge(
-            "millstream_info",
-            "Version of the node; always 1",
-            &[("version", env!("CARGO_PKG_VERSION")), ("commit", env!("MILLSTREAM_COMMIT"))],
-            1.0,
-        );
-        let uptime = self.started.0.elapsed().as_secs_f64();
-        out.gauge("millstream_uptime_seconds", "Seconds since the node started", &[], uptime);
-        self.stream_metrics(&mut out);
-        self.role_metrics(&mut out);
-        self.edge_metrics(&mut out);
-        self.money_metrics(&mut out).await;
-        for hop in Hop::ALL {
-            let snapshot = self.hops.snapshot(hop);
-            out.histogram(
-                "millstream_hop_seconds",
-                "Time of a frame in each hop of the road",
-                &[("hop", hop.name())],
-                &BOUNDS,
-                &snapshot.buckets,
-                snapshot.sum_seconds,
-            );
-        }
-        out
-    }
-
-    fn stream_metrics(&self, out: &mut Exposition) {
-        let streams = self.hub.list();
-        out.gauge("millstream_streams", "Streams in the hub", &[], streams.len() as f64);
-        for stream in streams {
-            let labels = [("stream", stream.name.as_str())];
-            let counter = |out: &mut Exposition, name, help, value: u64| {
-                out.counter(name, help, &labels, value as f64);
-            };
-            counter(out, "millstream_stream_bytes_total", "Coded bytes written", stream.bytes);
-            counter(out, "millstream_stream_frames_total", "Pictures written", stream.frames);
-            counter(
-                out,
-                "millstream_stream_lagged_packets_total",
-                "Packets that slow readers lost",
-                stream.lagged,
-            );
-            out.gauge("millstream_stream_readers", "Readers now", &labels, stream.readers as f64);
-        }
-    }
-
-    fn role_metrics(&self, out: &mut Exposition) {
-        if let Some(gateway) = &self.gateway {
-            for (name, status) in gateway.list() {
-                let labels = [("stream", name.as_str())];
-                out.counter(
-                    "millstream_gateway_pictures_total",
-                    "Processed pictures that came back and were written",
-                    &labels,
-                    status.pictures as f64,
-                );
-                out.counter(
-                    "millstream_gateway_pictures_refused_total",
-                    "Processed pictures that were late, repeated or never sent",
-                    &labels,
-                    status.refused as f64,
-                );
-                out.counter(
-                    "millstream_gateway_swaps_total",
-                    "Times that another orchestrator took over",
-                    &labels,
-                    status.swaps as f64,
-                );
-                if let Some(delay) = status.delay_ms {
-                    out.gauge(
-                        "millstream_gateway_delay_seconds",
-                        "Smoothed delay from source to processed picture",
-                        &labels,
-                        delay / 1000.0,
-                    );
-                }
-            }
-        }
-        if let Some(orchestrator) = &self.orchestrator {
-            let (free, in_use) = orchestrator.capacity();
-            out.gauge("millstream_sessions", "Live jobs now", &[], in_use as f64);
-            out.gauge("millstream_sessions_free", "Live jobs that could begin", &[], free as f64);
-            let totals = orchestrator.totals();
-            out.counter(
-                "millstream_frames_processed_total",
-                "Frames processed by the graph and sent back",
-                &[],
-                totals.processed as f64,
-            );
-            for (reason, value) in
-                [("newer", totals.dropped), ("behind", totals.skipped), ("failed", totals.failed)]
-            {
-                out.counter(
-                    "millstream_frames_dropped_total",
-                    "Frames not processed: a newer one came, the decoder was behind, or they failed",
-                    &[("reason", reason)],
-                    value as f64,
-                );
-            }
-        }
-    }
-
-    async fn money_metrics(&self, out: &mut Exposition) {
-        if let Some(earned) = self.orchestrator.as_ref().map(Orchestrator::earned) {
-            let tickets = |out: &mut Exposition, name, help, value: u64| {
-                out.counter(name, help, &[], value as f64);
-            };
-            let accepted = "Tickets that were credited";
-            tickets(out, "millstream_tickets_accepted_total", accepted, earned.accepted);
-            tickets(out, "millstream_tickets_won_total", "Tickets that won", earned.won);
-            let refused = earned.refused;
-            for (reason, count) in [
-                ("unknown_set", refused.unknown_set),
-                ("sealed_set", refused.sealed_set),
-                ("nonce_range", refused.nonce_range),
-                ("repeated", refused.repeated),
-                ("rate", refused.rate),
-                ("signature", refused.signature),
-            ] {
-                out.counter(
-                    "millstream_tickets_refused_total",
-                    "Tickets that were refused",
-                    &[("reason", reason)],
-                    count as f64,
-                );
-            }
-            out.counter(
-                "millstream_fees_wei_total",
-                "Fees credited, rounded to what a float holds; exact sums are in the API",
-                &[],
-                earned.credit.approximate(),
-            );
-            out.gauge(
-                "millstream_at_risk_wei",
-                "Fees of admitted frames that are not paid yet, rounded",
-                &[],
-                earned.at_risk.approximate(),
-            );
-        }
-        if let Some(paid) = self.gateway.as_ref().map(Gateway::paid) {
-            out.counter(
-                "millstream_tickets_signed_total",
-                "Tickets that this gateway signed",
-                &[],
-                paid.signed as f64,
-            );
-            out.counter(
-                "millstream_paid_wei_total",
-                "Wei of tickets that this gateway signed, rounded",
-                &[],
-                paid.released.approximate(),
-            );
-        }
-        let Ok(counts) = self.money.store().winner_counts().await else { return };
-        let redeemed = [WinnerState::Paid, WinnerState::Short];
-        let redeemed = counts.iter().filter(|count| redeemed.contains(&count.state));
-        out.counter(
-            "millstream_tickets_redeemed_total",
-            "Winning tickets that the ledger paid",
-            &[],
-            redeemed.map(|count| count.count).sum::<u64>() as f64,
-        );
-        if let Ok(oldest) = self.money.store().oldest_held_ms().await {
-            let now = unix_millis(SystemTime::now());
-            out.gauge(
-                "millstream_oldest_winner_seconds",
-                "Age of the oldest winning ticket that is not redeemed; 0 without one",
-                &[],
-                oldest.map_or(0.0, |stored| now.saturating_sub(stored) as f64 / 1000.0),
-            );
-        }
-        for count in counts {
-            out.gauge(
-                "millstream_winners",
-                "Winning tickets by state",
-                &[("state", count.state.as_str())],
-                count.count as f64,
-            );
-        }
-    }
-
-    fn edge_metrics(&self, out: &mut Exposition) {
-        if let Some((_, counters)) = &self.rtmp {
-            let rtmp = counters.snapshot();
-            for (name, help, value) in [
-                (
-                    "millstream_rtmp_connections_total",
-                    "RTMP connections accepted",
-                    rtmp.connections,
-                ),
-                (
-                    "millstream_rtmp_connections_refused_total",
-                    "RTMP clients turned away",
-                    rtmp.refused,
-                ),
-                (
-                    "millstream_rtmp_connections_failed_total",
-                    "RTMP connections ended by an error",
-                    rtmp.failed,
-                ),
-                ("millstream_rtmp_received_bytes_total", "Bytes from RTMP clients", rtmp.bytes_in),
-                ("millstream_rtmp_sent_bytes_total", "Bytes to RTMP clients", rtmp.bytes_out),
-            ] {
-                out.counter(name, help, &[], value as f64);
-            }
-        }
-        let Some(server) = &self.webrtc else { return };
-        let counters = server.counters();
-        let read = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
-        let sessions = "WebRTC sessions now";
-        let role = |role| [("role", role)];
-        out.gauge(
-            "millstream_webrtc_sessions",
-            sessions,
-            &role("publisher"),
-            read(&counters.publishers),
-        );
-        out.gauge("millstream_webrtc_sessions", sessions, &role("viewer"), read(&counters.viewers));
-        for (name, help, value) in [
-            ("millstream_webrtc_sent_packets_total", "RTP packets sent", &counters.packets_sent),
-            ("millstream_webrtc_sent_bytes_total", "RTP bytes sent", &counters.bytes_sent),
-            (
-                "millstream_webrtc_received_packets_total",
-                "RTP packets received",
-                &counters.packets_received,
-            ),
-            (
-                "millstream_webrtc_lost_packets_total",
-                "RTP packets of publishers that never came",
-                &counters.packets_lost,
-            ),
-            (
-                "millstream_webrtc_nacks_total",
-                "Packets that viewers asked for again",
-                &counters.nacks_received,
-            ),
-            (
-                "millstream_webrtc_resent_packets_total",
-                "RTP packets sent again",
-                &counters.packets_resent,
-            ),
-            (
-                "millstream_webrtc_key_frames_wanted_total",
-                "Key frames that viewers asked for",
-                &counters.plis_received,
-            ),
-            (
-                "millstream_webrtc_dropped_packets_total",
-                "RTP packets that the system did not take",
-                &counters.packets_dropped,
-            ),
-            (
-                "millstream_webrtc_skipped_frames_total",
-                "Frames that slow viewers lost",
-                &counters.frames_skipped,
-            ),
-        ] {
-            out.counter(name, help, &[], read(value));
-        }
-        let egress = counters.write_to_sent.snapshot();
-        let bounds: Vec<f64> = egress.buckets.iter().map(|(bound, _)| *bound).collect();
-        let mut buckets: Vec<u64> = egress.buckets.iter().map(|(_, count)| *count).collect();
-        buckets.push(egress.count - buckets.iter().sum::<u64>().min(egress.count));
-        out.histogram(
-            "millstream_webrtc_egress_seconds",
-            "From the writing of a frame to its last packet to the last viewer",
-            &[],
-            &bounds,
-            &buckets,
-            egress.sum_seconds,
-        );
     }
 }
 

@@ -43,6 +43,12 @@ const DISCONNECT_MS = 1500;
 const RESTART_MS = 4000;
 /** Distance of statistics. */
 const STATS_MS = 1000;
+/** The label of data channels that the node answers on. */
+const CHANNEL = "millstream";
+/** The longest message that the node takes, in bytes. */
+const MESSAGE_BYTES = 65_536;
+/** The longest wait for an answer on a data channel. */
+const ANSWER_MS = 5000;
 
 /** An answer of the server that is not the wanted one. */
 export class ServerError extends Error {
@@ -68,6 +74,7 @@ export class ServerError extends Error {
  * @param {string} [options.token] password or token, `user:password` where a user is wanted
  * @param {number} [options.videoBitrate] the most bits per second of the picture
  * @param {string} [options.preferCodec] the codec that is offered first; "H264" by default
+ * @param {boolean} [options.channel] opens a data channel for {@link parameters}
  * @param {(state: State, detail: string) => void} [options.onstate] told at each change
  * @param {(stats: PublishStats) => void} [options.onstats] told each second
  * @returns {Session}
@@ -101,6 +108,7 @@ export function publish(target, options) {
  * @param {(state: State, detail: string) => void} [options.onstate] told at each change
  * @param {(stats: WatchStats) => void} [options.onstats] told each second
  * @param {() => void} [options.onmuted] the browser wants a click before there is sound
+ * @param {boolean} [options.channel] opens a data channel for {@link parameters}
  * @returns {Session}
  */
 export function watch(target, options) {
@@ -135,17 +143,20 @@ export function watch(target, options) {
  * @param {string} stream name of the published stream
  * @param {object} [options]
  * @param {string} [options.token] credentials of a publisher
+ * @param {Session} [options.session] of {@link publish} or {@link watch} with `channel`, on this
+ *     stream or its processed one: its data channel is used while it is open, HTTP otherwise
  * @param {Carrier} [options.carrier] another road for the same questions than HTTP
  * @returns {Parameters}
  */
-export function parameters(base, stream, { token, carrier } = {}) {
+export function parameters(base, stream, { token, session, carrier } = {}) {
   const road = `${base}/live/video-to-video/${encodeURIComponent(stream)}`;
   const read = async () => {
     const response = await fetch(`${road}/status`, { headers: bearer(token) });
     return (await answerOf(response)).processing?.prompt ?? null;
   };
   const write = `${road}/update`;
-  return new Parameters(carrier ?? httpCarrier({ read, write, token }));
+  const http = httpCarrier({ read, write, token });
+  return new Parameters(carrier ?? (session ? channelCarrier(session, http) : http));
 }
 
 /**
@@ -173,6 +184,34 @@ export function httpCarrier({ read, write, token }) {
       const body = await response.json().catch(() => null);
       if (!body?.state) throw refusal(response, body);
       return body;
+    },
+  };
+}
+
+/**
+ * Questions over the data channel of a session while it is open, over another road otherwise. What
+ * the credentials of the session do not allow, or what is too long, goes the other way too.
+ * @param {Session} session of {@link publish} or {@link watch} with `channel`
+ * @param {Carrier} otherwise the other road
+ * @returns {Carrier}
+ */
+export function channelCarrier(session, otherwise) {
+  return {
+    async read() {
+      if (!session.canAsk) return otherwise.read();
+      const answer = await session.ask({ type: "graph" });
+      if (answer.error?.type === "unknown_stream") return null;
+      if (answer.error) throw new Error(answer.error.message);
+      return answer.prompt ?? null;
+    },
+    async write(prompt) {
+      const question = { type: "update", prompt };
+      const fits = new TextEncoder().encode(JSON.stringify(question)).length < MESSAGE_BYTES - 100;
+      if (!session.canAsk || !fits) return otherwise.write(prompt);
+      const answer = await session.ask(question);
+      if (answer.error?.type === "not_allowed") return otherwise.write(prompt);
+      if (!answer.state) throw new Error(answer.error?.message ?? "the node did not understand");
+      return answer;
     },
   };
 }
@@ -252,6 +291,10 @@ class Session {
   #broken = () => {};
   #wake = () => {};
   #previous = null;
+  #channel = null;
+  #asked = 0;
+  /** Questions without an answer, by id. */
+  #questions = new Map();
 
   constructor(url, options) {
     /** The endpoint. */
@@ -278,6 +321,49 @@ class Session {
   retry({ token } = {}) {
     if (token !== undefined) this.#options.token = token;
     this.#wake();
+  }
+
+  /** Whether there is an open data channel. */
+  get canAsk() {
+    return this.#channel?.readyState === "open";
+  }
+
+  /**
+   * Asks the node something over the data channel.
+   * @param {{type: string}} question a document of `docs/api.md`; its `id` is put in here
+   * @returns {Promise<object>} the answer
+   */
+  ask(question) {
+    if (!this.canAsk) return Promise.reject(new Error("the data channel is not open"));
+    const id = String(++this.#asked);
+    return new Promise((resolve, reject) => {
+      const settle = (how, value) => {
+        clearTimeout(timer);
+        this.#questions.delete(id);
+        how(value);
+      };
+      const fail = (text) => settle(reject, new Error(text));
+      const timer = setTimeout(() => fail("the node did not answer"), ANSWER_MS);
+      this.#questions.set(id, { answer: (document) => settle(resolve, document), fail });
+      try {
+        this.#channel.send(JSON.stringify({ ...question, id }));
+      } catch (error) {
+        fail(error.message);
+      }
+    });
+  }
+
+  #listen(channel) {
+    this.#channel = channel;
+    channel.addEventListener("message", ({ data }) => {
+      const document = JSON.parse(data);
+      this.#questions.get(document.id)?.answer(document);
+    });
+    channel.addEventListener("close", () => {
+      if (this.#channel !== channel) return;
+      this.#channel = null;
+      for (const { fail } of [...this.#questions.values()]) fail("the data channel was closed");
+    });
   }
 
   /**
@@ -332,6 +418,7 @@ class Session {
       prepare(peer, resolve);
       if (sends) peer.addEventListener("connectionstatechange", () => peer.connectionState === "connected" && resolve());
     });
+    if (this.#options.channel) this.#listen(peer.createDataChannel(CHANNEL));
     let resource = null;
     let timer = 0;
     try {

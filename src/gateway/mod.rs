@@ -3,6 +3,7 @@
 mod backend;
 mod connection;
 mod discover;
+mod job;
 mod output;
 mod payer;
 mod select;

@@ -8,13 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use ingest::StreamName;
 use ingest::hub::{Item, Reader, Start};
 use parking_lot::Mutex;
-use payments::{Offer, PictureSize, SenderCounters};
-use pipeline::packet::VideoTrack;
-use pipeline::{Codec, Pts, Tracks};
+use payments::SenderCounters;
+use pipeline::Tracks;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -22,14 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Shared;
-use super::connection::{self, Connection, Notice};
-use super::discover::{Asked, Choice};
+use super::connection::{Connection, Notice};
+use super::discover::Choice;
+use super::job::{Counters, Job, connect};
 use super::output::Output;
-use super::payer::{self, Payer, Teller, Told};
-use crate::money::NodeSigner;
-use crate::rpc::capabilities;
-use crate::rpc::live::{Control, EngineStatus, Event, Extras, StartRequest};
-use crate::rpc::net::OrchestratorInfo;
+use super::payer::Told;
+use crate::rpc::live::{Control, EngineStatus, Event};
 
 /// Pause before everybody is asked again when nobody takes the job.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -136,7 +132,6 @@ pub(crate) struct Session {
     paying: Option<Counters>,
 }
 
-type Counters = Arc<Mutex<SenderCounters>>;
 
 /// A change of the graph that is not answered yet.
 struct Update {
@@ -480,90 +475,4 @@ impl Session {
         };
         info!(pictures = self.output.pictures(), reason, "processing ended");
     }
-}
-
-/// What an orchestrator is asked to do.
-struct Job {
-    name: StreamName,
-    request_id: String,
-    prompt: Value,
-    track: Option<VideoTrack>,
-    last_out: Option<Pts>,
-    near: Option<Pts>,
-    /// Delay of pictures so far, if there were any.
-    delay: Option<Duration>,
-}
-
-/// Starts a job and opens its channels.
-async fn connect(
-    shared: &Shared,
-    job: Job,
-    asked: &Asked,
-) -> anyhow::Result<(Connection, String, Option<Counters>)> {
-    let track = job.track.context("the stream has no picture yet")?;
-    anyhow::ensure!(track.codec == Codec::H264, "{} is not processed yet", track.codec);
-    let rate = connection::frame_rate(&track);
-    let size = PictureSize::new(track.size.width, track.size.height);
-    let size = size.with_context(|| format!("pictures of {} are not processed", track.size))?;
-    let offer = Offer::decode(&asked.info.frame_offer).context("its frame offer")?;
-    let sender = shared.signer.address();
-    let request = StartRequest {
-        model_id: capabilities::MODEL.into(),
-        params: serde_json::json!({ "prompt": job.prompt }),
-        gateway_request_id: job.request_id,
-        stream_id: job.name.to_string(),
-        frame: offer.map(|_| payments::StartRequest::new(sender, size, rate)),
-        millstream: Some(Extras {
-            frame_rate: rate.milli() as f32 / 1000.0,
-            skip_until: job.last_out.map(|pts| pts.0),
-        }),
-    };
-    let answer = asked.backend.start(&shared.signer, &asked.info, &request).await?;
-    let manifest_id = answer.manifest_id.clone();
-    let (payer, teller, counters) = match (offer, &answer.frame) {
-        (Some(offer), Some(frame)) => {
-            check_recipient(&asked.info, &offer)?;
-            let terms = payer::Terms {
-                offer,
-                answer: frame.clone(),
-                manifest_id: manifest_id.clone(),
-                size,
-                frame_rate: rate,
-                loop_hint: job.delay.unwrap_or_default(),
-            };
-            let signer = NodeSigner(Arc::clone(&shared.signer));
-            let money = shared.money.clone();
-            let (payer, teller, counters) =
-                Payer::open(&asked.backend, money, signer, terms).await?;
-            (Some(payer), teller, Some(counters))
-        }
-        _ => (None, Teller::default(), None),
-    };
-    let connection = Connection::open(connection::Parts {
-        backend: asked.backend.clone(),
-        answer,
-        hub: shared.hub.clone(),
-        source: job.name,
-        near: job.near,
-        skip_until: job.last_out,
-        payer,
-        teller,
-        hops: Arc::clone(&shared.hops),
-    })
-    .await?;
-    Ok((connection, manifest_id, counters))
-}
-
-/// Who is paid must be who answered, at the price that was asked.
-fn check_recipient(info: &OrchestratorInfo, offer: &Offer) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        info.address == offer.recipient.as_slice(),
-        "its frame offer pays another address than its own"
-    );
-    let stated = info.price_info.as_ref().is_some_and(|price| {
-        price.price_per_unit == offer.price.wei() as i64
-            && price.pixels_per_unit == offer.price.pixels() as i64
-    });
-    anyhow::ensure!(stated, "its frame offer has another price than the one it stated");
-    Ok(())
 }

@@ -3,8 +3,10 @@
 //! One TLS listener carries gRPC, HTTP and trickle, as peers expect (livepeer-network 0, 2.4, 6.2).
 
 mod admission;
+mod channels;
 mod grpc;
 mod http;
+mod report;
 mod session;
 mod till;
 
@@ -33,10 +35,11 @@ use crate::rpc::live::{
 use crate::rpc::net::{AuthToken, OrchestratorInfo, OrchestratorRequest, PriceInfo};
 
 pub use session::Status;
-pub(crate) use session::{Session, read_document};
+pub(crate) use channels::read_document;
+pub(crate) use session::Session;
 
 use admission::Admission;
-use session::Channels;
+use channels::Channels;
 
 /// Why a job is not taken. The texts are part of the protocol.
 #[derive(Debug, thiserror::Error)]

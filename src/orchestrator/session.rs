@@ -4,38 +4,34 @@
 //! channel. The control channel brings parameters and wishes, the events channel tells how it
 //! goes. The session ends when its input channel does, or when payment ends it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use pipeline::graph::{self, Fault, FaultKind, Prompt, PromptError, Registry};
 use pipeline::packet::VideoTrack;
-use pipeline::run::{self, Engine, Gate, Sink, Timing};
+use pipeline::run::{self, Engine, Gate};
 use pipeline::stage::{Stage, StageError};
-use pipeline::{Codec, Packet, Pts, Size, Tracks};
+use pipeline::{Codec, Packet, Size, Tracks};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::admission::Admission;
+use super::channels::{Channels, publish_events, publish_output, read_document};
+use super::report::{Output, STATUS_EVERY, Shared};
 use super::till;
 use crate::hops::{Hop, Hops};
 use crate::link;
 use crate::rpc::credentials::unix_millis;
-use crate::rpc::live::{
-    Control, DOCUMENT_BYTES_MAX, EngineStatus, Event, InferenceStatus, InputStatus,
-};
+use crate::rpc::live::{Control, EngineStatus, Event};
 
 /// Coded pictures between encoder and channel; a full queue stops the graph's intake.
 const OUTPUT_PACKETS: usize = 8;
 
 /// Events between engine and channel. A status that finds it full is left out.
 const EVENTS_WAITING: usize = 64;
-
-/// How often Millstreams are told how the job goes.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the first segment may be waited for.
 const FIRST_INPUT_LIMIT: Duration = Duration::from_secs(30);
@@ -45,46 +41,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(25);
 
 /// A silent session gives its place to its own gateway after this.
 const STALE_AFTER: Duration = Duration::from_secs(3);
-
-/// Durations kept for medians.
-const DURATIONS_KEPT: usize = 64;
-
-/// The channels of a session by name on the node's trickle server.
-#[derive(Clone, Debug)]
-pub(crate) struct Channels {
-    /// Source segments.
-    pub(crate) input: String,
-    /// Processed segments.
-    pub(crate) output: String,
-    /// Parameters and wishes.
-    pub(crate) control: String,
-    /// Status and answers.
-    pub(crate) events: String,
-    /// Tickets, if paid by frame.
-    pub(crate) payment: String,
-    /// Their receipts, if paid by frame.
-    pub(crate) receipts: String,
-}
-
-impl Channels {
-    /// Names of a session: an unguessable element before the network's form.
-    pub(crate) fn new(manifest_id: &str) -> Self {
-        let base = format!("{}/{manifest_id}", trickle::unguessable());
-        Self {
-            output: format!("{base}-out"),
-            control: format!("{base}-control"),
-            events: format!("{base}-events"),
-            payment: format!("{base}-pay"),
-            receipts: format!("{base}-receipts"),
-            input: base,
-        }
-    }
-
-    /// All names.
-    pub(crate) fn all(&self) -> [&str; 6] {
-        [&self.input, &self.output, &self.control, &self.events, &self.payment, &self.receipts]
-    }
-}
 
 /// What a session is made of.
 pub(crate) struct Config {
@@ -122,61 +78,6 @@ pub(crate) struct Session {
     admission: Arc<Admission>,
     stop: CancellationToken,
     reason: Mutex<Option<String>>,
-}
-
-/// What the engine's threads write and tasks read.
-struct Shared {
-    received: AtomicU64,
-    /// Milliseconds from `since` to the last sign of the gateway.
-    heard_ms: AtomicU64,
-    since: Instant,
-    last_input_ms: AtomicU64,
-    last_output_ms: AtomicU64,
-    broken: AtomicBool,
-    report: Mutex<Report>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self {
-            received: AtomicU64::new(0),
-            heard_ms: AtomicU64::new(0),
-            since: Instant::now(),
-            last_input_ms: AtomicU64::new(0),
-            last_output_ms: AtomicU64::new(0),
-            broken: AtomicBool::new(false),
-            report: Mutex::default(),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Report {
-    decode: Durations,
-    graph: Durations,
-    encode: Durations,
-    last_error: Option<(u64, String)>,
-    size: Size,
-    counters: run::Counters,
-}
-
-/// The newest durations of one kind.
-#[derive(Default)]
-struct Durations(VecDeque<Duration>);
-
-impl Durations {
-    fn push(&mut self, duration: Duration) {
-        if self.0.len() == DURATIONS_KEPT {
-            self.0.pop_front();
-        }
-        self.0.push_back(duration);
-    }
-
-    fn median_ms(&self) -> f64 {
-        let mut sorted: Vec<_> = self.0.iter().copied().collect();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).map_or(0.0, |d| d.as_secs_f64() * 1000.0)
-    }
 }
 
 /// A session at one moment, for console and API.
@@ -465,128 +366,6 @@ impl Session {
     }
 }
 
-impl Shared {
-    /// A sign of the gateway.
-    fn heard(&self) {
-        let ms = self.since.elapsed().as_millis() as u64;
-        self.heard_ms.store(ms, Ordering::Relaxed);
-    }
-
-    /// How long there was none.
-    fn silence(&self) -> Duration {
-        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
-        self.since.elapsed().saturating_sub(heard)
-    }
-
-    fn engine_status(&self, report: &Report) -> EngineStatus {
-        let counters = report.counters;
-        EngineStatus {
-            received: self.received.load(Ordering::Relaxed),
-            decoded: counters.decoded,
-            processed: counters.out,
-            dropped: counters.replaced,
-            skipped: counters.skipped,
-            failed: counters.failed,
-            decode_ms: report.decode.median_ms(),
-            graph_ms: report.graph.median_ms(),
-            encode_ms: report.encode.median_ms(),
-        }
-    }
-
-    fn status_event(&self, report: &Report, before: &mut (u64, u64)) -> Event {
-        let status = self.engine_status(report);
-        let now = unix_millis(SystemTime::now());
-        let input_fps = (status.received - before.0) as f64 / STATUS_EVERY.as_secs_f64();
-        let output_fps = (status.processed - before.1) as f64 / STATUS_EVERY.as_secs_f64();
-        *before = (status.received, status.processed);
-        let some = |ms: &AtomicU64| Some(ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0);
-        let state = match (input_fps > 0.0, self.broken.load(Ordering::Relaxed)) {
-            (false, _) => "DEGRADED_INPUT",
-            (true, true) => "DEGRADED_INFERENCE",
-            (true, false) => "ONLINE",
-        };
-        Event::Status {
-            pipeline: crate::rpc::capabilities::MODEL.into(),
-            state: state.into(),
-            timestamp: now,
-            input_status: InputStatus {
-                last_input_time: some(&self.last_input_ms),
-                fps: input_fps,
-            },
-            inference_status: InferenceStatus {
-                last_output_time: some(&self.last_output_ms),
-                fps: output_fps,
-                last_error_time: report.last_error.as_ref().map(|(ms, _)| *ms),
-                last_error: report.last_error.as_ref().map(|(_, text)| text.clone()),
-                restart_count: 0,
-            },
-            millstream: Some(status),
-        }
-    }
-}
-
-/// Takes what the engine puts out, on the engine's thread.
-struct Output {
-    packets: mpsc::Sender<(Packet, VideoTrack)>,
-    events: mpsc::Sender<Event>,
-    shared: Arc<Shared>,
-    hops: Arc<Hops>,
-}
-
-impl Sink for Output {
-    fn packet(&mut self, packet: Packet, track: &VideoTrack, timing: Timing) {
-        let now = Instant::now();
-        let pts = packet.pts;
-        let mut at = packet.arrived;
-        for (hop, took) in [
-            (Hop::Queue, timing.queue),
-            (Hop::Decode, timing.decode),
-            (Hop::Wait, timing.wait),
-            (Hop::Graph, timing.graph),
-            (Hop::Encode, timing.encode),
-        ] {
-            at = (at + took).min(now);
-            self.hops.note(hop, pts, at, took);
-        }
-        self.shared.last_output_ms.store(unix_millis(SystemTime::now()), Ordering::Relaxed);
-        self.shared.broken.store(false, Ordering::Relaxed);
-        {
-            let mut report = self.shared.report.lock();
-            report.decode.push(timing.decode);
-            report.graph.push(timing.graph);
-            report.encode.push(timing.encode);
-        }
-        // Waiting here stops the graph's intake, which is what a slow way out must do.
-        let _ = self.packets.blocking_send((packet, track.clone()));
-    }
-
-    fn applied(&mut self, update_id: &str, first: Pts) {
-        let event = Event::ParamsUpdate {
-            update_id: update_id.to_owned(),
-            pts: Some(first.0),
-            error: None,
-        };
-        let _ = self.events.blocking_send(event);
-    }
-
-    fn superseded(&mut self, update_id: &str) {
-        let error = serde_json::json!({"error": {
-            "type": "superseded",
-            "message": "a newer change took its place before the next frame",
-        }});
-        let update_id = update_id.to_owned();
-        let event = Event::ParamsUpdate { update_id, pts: None, error: Some(error) };
-        let _ = self.events.blocking_send(event);
-    }
-
-    fn failed_frame(&mut self, pts: Pts, error: &StageError) {
-        debug!(%pts, %error, "frame failed");
-        self.shared.broken.store(true, Ordering::Relaxed);
-        let now = unix_millis(SystemTime::now());
-        self.shared.report.lock().last_error = Some((now, error.to_string()));
-    }
-}
-
 /// A graph as the engine takes it.
 fn compile_stage(
     prompt: &Prompt,
@@ -618,57 +397,6 @@ async fn first_track(receiver: &mut link::Receiver) -> anyhow::Result<Option<Vid
                 return Ok(Some(track));
             }
             Some(_) => {}
-        }
-    }
-}
-
-async fn publish_output(
-    mut packets: mpsc::Receiver<(Packet, VideoTrack)>,
-    publisher: trickle::Publisher,
-    hops: Arc<Hops>,
-) -> anyhow::Result<()> {
-    let Some((first, track)) = packets.recv().await else { return Ok(()) };
-    let tracks = |track: VideoTrack| Tracks { video: Some(track), audio: None };
-    let mut current = tracks(track);
-    let mut sender = link::Sender::new(publisher, &current)?;
-    sender.send(&first).await?;
-    while let Some((packet, track)) = packets.recv().await {
-        if packet.key && current.video.as_ref() != Some(&track) {
-            current = tracks(track);
-            sender.set_tracks(&current)?;
-        }
-        let pts = packet.pts;
-        sender.send(&packet).await?;
-        hops.mark(Hop::Downlink, pts, Instant::now(), Duration::ZERO);
-    }
-    Ok(())
-}
-
-async fn publish_events(
-    mut events: mpsc::Receiver<Event>,
-    mut publisher: trickle::Publisher,
-) -> anyhow::Result<()> {
-    while let Some(event) = events.recv().await {
-        let mut segment = publisher.next().await?;
-        segment.write(serde_json::to_vec(&event)?.into()).await?;
-        drop(segment.close());
-    }
-    Ok(())
-}
-
-/// A whole document of a segment; `None` when it is broken off or larger than allowed.
-pub(crate) async fn read_document(
-    segment: &mut trickle::Segment,
-) -> anyhow::Result<Option<Vec<u8>>> {
-    let mut document = Vec::new();
-    loop {
-        match segment.chunk().await {
-            Ok(Some(chunk)) if document.len() + chunk.len() <= DOCUMENT_BYTES_MAX => {
-                document.extend_from_slice(&chunk);
-            }
-            Ok(None) => return Ok(Some(document)),
-            Ok(Some(_)) | Err(trickle::Error::Reset { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
         }
     }
 }
