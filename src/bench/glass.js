@@ -1,13 +1,13 @@
 // Chromium as the viewer of `millstream bench glass`: says as JSON lines which numbered pictures
 // (src/bench/clip.rs) it showed and when. Ends when standard input ends.
 //
-//   node glass.js http://127.0.0.1:8889/bench-out/whep
+//   node glass.js http://127.0.0.1:8889/bench-out/whep 16 sound
 const { chromium } = require("playwright-core");
 
 const say = (event) => process.stdout.write(JSON.stringify(event) + "\n");
 
 // Inside the page.
-async function watch([whep, square]) {
+async function watch([whep, square, sound]) {
   const width = 32 * square;
   const canvas = document.createElement("canvas");
   canvas.width = width;
@@ -38,20 +38,35 @@ async function watch([whep, square]) {
     video.requestVideoFrameCallback(look);
   };
   video.requestVideoFrameCallback(look);
-  setInterval(() => {
-    const seen = pictures;
-    pictures = [];
-    report({ pictures: seen });
-  }, 250);
 
   const pc = new RTCPeerConnection();
   pc.addTransceiver("video", { direction: "recvonly" });
-  pc.addTransceiver("audio", { direction: "recvonly" });
+  if (sound) pc.addTransceiver("audio", { direction: "recvonly" });
   pc.ontrack = ({ track, receiver }) => {
     // As the product's player: no buffer beyond what jitter asks for.
     receiver.jitterBufferTarget = 0;
     video.srcObject.addTrack(track);
   };
+
+  // Milliseconds that frames spent in the jitter buffers, of those that left since the last look.
+  const before = {};
+  const buffers = async () => {
+    const held = {};
+    for (const stats of (await pc.getStats()).values()) {
+      if (stats.type !== "inbound-rtp") continue;
+      const { kind, jitterBufferDelay: seconds, jitterBufferEmittedCount: count } = stats;
+      const last = before[kind] ?? { seconds: 0, count: 0 };
+      before[kind] = { seconds, count };
+      if (count > last.count) held[kind] = (1000 * (seconds - last.seconds)) / (count - last.count);
+    }
+    return held;
+  };
+  setInterval(async () => {
+    const seen = pictures;
+    pictures = [];
+    report({ pictures: seen, buffers_ms: await buffers() });
+  }, 2000);
+
   await pc.setLocalDescription(await pc.createOffer());
   const answer = await fetch(whep, {
     method: "POST", headers: { "Content-Type": "application/sdp" }, body: pc.localDescription.sdp,
@@ -61,7 +76,7 @@ async function watch([whep, square]) {
   await video.play();
 }
 
-async function main(whep, square) {
+async function main(whep, square, sound) {
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM,
     args: [
@@ -78,7 +93,7 @@ async function main(whep, square) {
   await page.route(blank, (route) =>
     route.fulfill({ contentType: "text/html", body: "<!doctype html><title>glass</title>" }));
   await page.goto(blank);
-  await page.evaluate(watch, [whep, Number(square)]);
+  await page.evaluate(watch, [whep, Number(square), sound === "sound"]);
   say({ ready: browser.version() });
   await new Promise((end) => process.stdin.on("end", end).resume());
   await browser.close();

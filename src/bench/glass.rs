@@ -2,7 +2,9 @@
 //! byte came by RTMP. Seen is, for Chromium, when it says that the picture is displayed; the bare
 //! receiver beside it shows what of that is the network's end and what the browser's.
 //!
-//! Chromium reads the number in each picture from its rendered pixels, so what is timed is what was
+//! Chromium watches twice: as the product's player does, with sound, where it holds pictures back to
+//! stay in step with its buffer of sound; and the picture alone, which shows what that costs.
+//! It reads the number in each picture from its rendered pixels, so what is timed is what was
 //! shown and not what was counted.
 
 use std::collections::HashMap;
@@ -35,8 +37,8 @@ const BROWSER_LIMIT: Duration = Duration::from_secs(30);
 /// How long Chromium watches before it counts: its jitter buffer finds its size.
 const WARM_UP: Duration = Duration::from_secs(8);
 
-/// Seconds of clip beyond the measured ones: start, Chromium's start, warm-up, end.
-const SPARE_SECONDS: u32 = 48;
+/// Seconds of clip beyond the measured ones: start, twice Chromium's start and warm-up, end.
+const SPARE_SECONDS: u32 = 80;
 
 /// Runs it and prints the tables.
 pub(super) async fn run(road: &Road) -> Result<()> {
@@ -58,58 +60,72 @@ pub(super) async fn run(road: &Road) -> Result<()> {
 
 async fn measure(road: &Road, size: Size, tools: &Tools, printer: &Printer) -> Result<()> {
     let rig = Rig::start(road).await?;
-    let clip = Clip::make(rig.dir(), size, road.seconds + SPARE_SECONDS).await?;
+    let clip = Clip::make(rig.dir(), size, 2 * road.seconds + SPARE_SECONDS).await?;
     let mut push = clip.push(&rig.rtmp()?)?;
     rig.until_processed().await?;
-    let whep = rig.whep()?;
-    let bare = Receiver::attach(&whep).await?;
-    let browser = Browser::start(tools, &rig, &whep).await?;
-    sleep(WARM_UP).await;
-    rig.trace().await?;
-    sleep(Duration::from_secs(road.seconds.into())).await;
-    let trace = rig.trace().await?;
-    ensure!(push.try_wait()?.is_none(), "the generator ended early");
-    let (version, pictures) = browser.told()?;
+    let bare = Receiver::attach(&rig.whep()?).await?;
+    printer.say(&format!("\n{size} at {RATE} frames/s, graph {}, {} s", road.graph, road.seconds));
+    for node in &rig.nodes {
+        printer.say(&format!("  {}", node.line));
+    }
+    for (key, words, sound) in [("av", "with sound", true), ("video", "the picture alone", false)] {
+        let browser = Browser::start(tools, &rig, sound).await?;
+        sleep(WARM_UP).await;
+        rig.trace().await?;
+        let before = bare.pictures().len();
+        sleep(Duration::from_secs(road.seconds.into())).await;
+        let trace = rig.trace().await?;
+        ensure!(push.try_wait()?.is_none(), "the generator ended early");
+        let told = browser.end()?;
+        printer.say(&format!("\nChromium {}, headless, {words}", told.version));
+        print(printer, key, &trace, &bare.pictures()[before..], &told)?;
+    }
     push.kill().await?;
+    Ok(())
+}
 
-    let arrivals = Arrivals::of(&trace)?;
-    let hub: Vec<f64> =
-        trace.iter().filter(|row| row.hop == Hop::Road).map(|r| r.took_ns as f64 / 1e6).collect();
-    let bare: Vec<f64> = receiver::rows(&bare.pictures(), &trace)
-        .iter()
-        .filter_map(|row| arrivals.age_ms(row.pts, row.at_ns as f64 / 1e6))
-        .collect();
-    let seen: Vec<&Shown> = pictures.iter().filter(|p| arrivals.covers(p.read_ms)).collect();
+fn print(
+    printer: &Printer,
+    key: &str,
+    trace: &[Row],
+    bare: &[receiver::Picture],
+    told: &Told,
+) -> Result<()> {
+    let arrivals = Arrivals::of(trace)?;
+    let hub = trace.iter().filter(|row| row.hop == Hop::Road).map(|row| row.took_ns as f64 / 1e6);
+    let bare = receiver::rows(bare, trace);
+    let bare = bare.iter().filter_map(|row| arrivals.age_ms(row.pts, row.at_ns as f64 / 1e6));
+    let seen: Vec<&Shown> = told.pictures.iter().filter(|p| arrivals.covers(p.read_ms)).collect();
     let unreadable = seen.iter().filter(|picture| picture.number.is_none()).count();
     let ages = |when: fn(&Shown) -> f64| {
         let known = seen.iter().filter_map(|p| arrivals.age_of_number(p.number?, when(p)));
         Spread::of(known.collect())
     };
-
-    printer.say(&format!("\n{size} at {RATE} frames/s, graph {}, {} s", road.graph, road.seconds));
-    for node in &rig.nodes {
-        printer.say(&format!("  {}", node.line));
-    }
-    printer.say(&format!("  Chromium {version}, headless\n"));
+    let name = |what: &str| format!("{key}_{what}");
     printer.columns("from the last RTMP byte");
-    printer.spread("hub", "to the processed stream in the hub", Spread::of(hub));
-    printer.spread("bare", "to the last packet at a bare receiver", Spread::of(bare));
-    printer.spread("shown", "to the display in Chromium", ages(|picture| picture.shown_ms));
-    printer.spread(
-        "read",
-        "to pixels read from Chromium's canvas",
-        ages(|picture| picture.read_ms),
-    );
+    let hub = Spread::of(hub.collect());
+    printer.spread(&name("hub"), "to the processed stream in the hub", hub);
+    let bare = Spread::of(bare.collect());
+    printer.spread(&name("bare"), "to the last packet at a bare receiver", bare);
+    let shown = ages(|picture| picture.shown_ms);
+    printer.spread(&name("shown"), "to the display in Chromium", shown);
+    let read = ages(|picture| picture.read_ms);
+    printer.spread(&name("read"), "to pixels read from Chromium's canvas", read);
+    let (sent, shown) = (arrivals.count(), seen.len());
+    let of = |kind: &str| told.buffers_ms.get(kind).copied().unwrap_or_default();
+    let (video, audio) = (of("video"), of("audio"));
     printer.say(&format!(
-        "{} of {} pictures shown, {unreadable} unreadable",
-        seen.len(),
-        arrivals.count()
+        "{shown} of {sent} pictures shown, {unreadable} unreadable; \
+         Chromium held pictures {video:.0} ms and sound {audio:.0} ms in its jitter buffers"
     ));
     printer.object([
-        ("sent_frames", arrivals.count().into()),
-        ("shown_frames", seen.len().into()),
+        ("viewer", key.into()),
+        ("sent_frames", sent.into()),
+        ("shown_frames", shown.into()),
         ("unreadable_frames", unreadable.into()),
-        ("chromium", version.into()),
+        ("video_jitter_buffer_ms", video.round().into()),
+        ("audio_jitter_buffer_ms", audio.round().into()),
+        ("chromium", told.version.clone().into()),
     ]);
     ensure!(!seen.is_empty(), "Chromium showed nothing");
     Ok(())
@@ -209,16 +225,26 @@ struct Shown {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line {
-    Pictures { pictures: Vec<Shown> },
-    Ready { ready: String },
-    Problem { problem: String },
+    Pictures {
+        pictures: Vec<Shown>,
+        /// How long frames that left the jitter buffers lately had been in them, by kind.
+        buffers_ms: HashMap<String, f64>,
+    },
+    Ready {
+        ready: String,
+    },
+    Problem {
+        problem: String,
+    },
 }
 
 #[derive(Default)]
 struct Told {
-    version: Option<String>,
+    /// Chromium's, empty until it watches.
+    version: String,
     problem: Option<String>,
     pictures: Vec<Shown>,
+    buffers_ms: HashMap<String, f64>,
 }
 
 /// Chromium. Dropping it kills its driver, and the driver's end is Chromium's.
@@ -228,12 +254,13 @@ struct Browser {
 }
 
 impl Browser {
-    async fn start(tools: &Tools, rig: &Rig, whep: &str) -> Result<Self> {
+    async fn start(tools: &Tools, rig: &Rig, sound: bool) -> Result<Self> {
         let script = rig.dir().join("glass.js");
         std::fs::write(&script, SCRIPT)?;
+        let sound = if sound { "sound" } else { "silent" };
         let mut child = Command::new(&tools.node)
             .arg(&script)
-            .args([whep, &SQUARE.to_string()])
+            .args([&rig.whep()?, &SQUARE.to_string(), sound])
             .env("NODE_PATH", &tools.modules)
             .env("CHROMIUM", &tools.chromium)
             .stdin(Stdio::piped())
@@ -248,8 +275,11 @@ impl Browser {
             while let Ok(Some(line)) = lines.next_line().await {
                 let mut told = noting.lock();
                 match serde_json::from_str(&line) {
-                    Ok(Line::Pictures { pictures }) => told.pictures.extend(pictures),
-                    Ok(Line::Ready { ready }) => told.version = Some(ready),
+                    Ok(Line::Pictures { pictures, buffers_ms }) => {
+                        told.pictures.extend(pictures);
+                        told.buffers_ms.extend(buffers_ms);
+                    }
+                    Ok(Line::Ready { ready }) => told.version = ready,
                     Ok(Line::Problem { problem }) => told.problem = Some(problem),
                     Err(_) => told.problem = Some(line),
                 }
@@ -257,20 +287,25 @@ impl Browser {
         });
         let browser = Self { _child: child, told };
         let end = tokio::time::Instant::now() + BROWSER_LIMIT;
-        while browser.told()?.0.is_empty() {
+        while !browser.watches()? {
             ensure!(tokio::time::Instant::now() < end, "Chromium does not watch");
             sleep(Duration::from_millis(100)).await;
         }
         Ok(browser)
     }
 
-    /// Its version, empty until it watches, and what it showed.
-    fn told(&self) -> Result<(String, Vec<Shown>)> {
+    fn watches(&self) -> Result<bool> {
         let told = self.told.lock();
-        if let Some(problem) = &told.problem {
-            bail!("Chromium: {problem}");
+        match &told.problem {
+            Some(problem) => bail!("Chromium: {problem}"),
+            None => Ok(!told.version.is_empty()),
         }
-        Ok((told.version.clone().unwrap_or_default(), told.pictures.clone()))
+    }
+
+    /// Ends it; what it told.
+    fn end(self) -> Result<Told> {
+        self.watches()?;
+        Ok(std::mem::take(&mut *self.told.lock()))
     }
 }
 

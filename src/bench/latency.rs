@@ -71,6 +71,8 @@ struct Measured {
     roads: Vec<Passed>,
     sent: usize,
     received: usize,
+    /// Pictures that went astray, by the last hop that saw them.
+    lost: BTreeMap<&'static str, usize>,
     void: Vec<String>,
 }
 
@@ -116,7 +118,8 @@ async fn measure(road: &Road, size: Size) -> Result<Measured> {
         generator: spent.generator,
         viewer: spent.own,
         others: (spent.others, spent.stolen),
-        roads: frames.values().filter_map(|frame| Passed::of(frame)).collect(),
+        lost: lost(&frames),
+        roads: frames.values().filter_map(Passed::of).collect(),
         sent,
         received,
         void,
@@ -174,6 +177,20 @@ pub(super) fn join(rows: Vec<Row>) -> BTreeMap<i64, Moments> {
     }
     frames.retain(|_, moments| moments[Hop::Hub as usize].is_some());
     frames
+}
+
+/// Frames between the first and the last whole road that did not come through, by the last hop that
+/// saw them. What lies outside was on its way when the trace began or ended.
+fn lost(frames: &BTreeMap<i64, Moments>) -> BTreeMap<&'static str, usize> {
+    let whole = |(_, moments): &(&i64, &Moments)| Passed::of(moments).is_some();
+    let (first, last) = (frames.iter().find(whole), frames.iter().rev().find(whole));
+    let mut lost = BTreeMap::new();
+    let (Some((first, _)), Some((last, _))) = (first, last) else { return lost };
+    for frame in frames.range(first..=last).filter(|frame| !whole(frame)) {
+        let seen = Hop::ALL.into_iter().rev().find(|hop| frame.1[*hop as usize].is_some());
+        *lost.entry(seen.map_or("nowhere", Hop::name)).or_default() += 1;
+    }
+    lost
 }
 
 /// Milliseconds of one frame at each part of its road.
@@ -252,14 +269,19 @@ fn print(printer: &Printer, road: &Road, size: Size, measured: &Measured) {
     for (key, words, of) in hops {
         printer.spread(key, words, spread(of));
     }
-    let lost = sent - roads.len().min(*sent);
+    let astray: usize = measured.lost.values().sum();
+    let places: Vec<String> =
+        measured.lost.iter().map(|(hop, count)| format!("{count} after {hop}")).collect();
     printer.say(&format!(
-        "\n{sent} pictures sent, {} with the whole road, {lost} without; the viewer got {received}",
-        roads.len()
+        "\n{sent} pictures sent, {} with the whole road, {astray} lost{}{}; the viewer got {received}",
+        roads.len(),
+        if places.is_empty() { "" } else { ": " },
+        places.join(", "),
     ));
     printer.object([
         ("sent_frames", (*sent).into()),
         ("whole_road_frames", roads.len().into()),
+        ("lost_frames", astray.into()),
         ("received_frames", (*received).into()),
     ]);
     costs(printer, measured);
@@ -274,12 +296,12 @@ fn costs(printer: &Printer, measured: &Measured) {
         "{:<16}{:>22}{:>14}{:>14}{:>14}{:>12}",
         "process", "CPU s per s of video", "idle MB", "busy MB", "of it heap", "peak MB"
     ));
+    let round = |value: f64| (value * 1000.0).round() / 1000.0;
     let line = |role: &str, cpu: f64, idle: Memory, busy: Memory| {
         printer.say(&format!(
             "{role:<16}{cpu:>22.3}{:>14.1}{:>14.1}{:>14.1}{:>12.1}",
             idle.resident, busy.resident, busy.anonymous, busy.peak
         ));
-        let round = |value: f64| (value * 1000.0).round() / 1000.0;
         printer.object([
             ("process", role.into()),
             ("cpu_per_video_second_s", round(cpu).into()),
@@ -303,10 +325,10 @@ fn costs(printer: &Printer, measured: &Measured) {
         others.0, others.1
     ));
     printer.object([
-        ("generator_cpu_per_s", (*generator).into()),
-        ("viewer_cpu_per_s", (*viewer).into()),
-        ("others_cpu_per_s", others.0.into()),
-        ("stolen_cpu_per_s", others.1.into()),
+        ("generator_cpu_per_s", round(*generator).into()),
+        ("viewer_cpu_per_s", round(*viewer).into()),
+        ("others_cpu_per_s", round(others.0).into()),
+        ("stolen_cpu_per_s", round(others.1).into()),
     ]);
 }
 
@@ -339,6 +361,10 @@ mod tests {
         let passed = Passed::of(&frames[&3000]).unwrap();
         assert_eq!((passed.total, passed.rest()), (38.0, 16.0));
         assert_eq!((passed.uplink, passed.downlink, passed.egress), (3.0, 4.0, 3.0));
+
+        let later = rows.iter().map(|row| Row { pts: 9000, ..*row });
+        let one_missing = [rows.clone(), later.collect(), vec![Row { pts: 6000, ..rows[1] }]];
+        assert_eq!(lost(&join(one_missing.concat())), BTreeMap::from([("hub", 1)]));
 
         let without = join(rows.iter().filter(|row| row.hop != Hop::Egress).copied().collect());
         assert_eq!((without.len(), Passed::of(&without[&3000])), (1, None), "it was sent only");

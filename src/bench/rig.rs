@@ -205,9 +205,8 @@ impl Rig {
 
 /// Whether processes are bound to cores.
 pub(super) fn pins(road: &Road) -> bool {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let taskset = Path::new("/usr/bin/taskset").exists();
-    road.cores != "all" && cores > 1 && taskset
+    road.cores != "all" && usage::cores() > 1 && taskset
 }
 
 /// Binds this process, and what it starts from now on, to the cores that the nodes do not get.
@@ -216,10 +215,9 @@ pub(super) async fn step_aside(road: &Road) -> Result<String> {
     if !pins(road) {
         return Ok("all processes on all cores".into());
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let taken: Vec<&str> = road.cores.split(',').collect();
-    let mut rest = (0..cores).map(|core| core.to_string());
-    let rest: Vec<String> = rest.by_ref().filter(|core| !taken.contains(&core.as_str())).collect();
+    let all = (0..usage::cores()).map(|core| core.to_string());
+    let rest: Vec<String> = all.filter(|core| !taken.contains(&core.as_str())).collect();
     if rest.is_empty() || road.cores.contains('-') {
         bail!("--cores {:?}: name single cores, and leave one to the generator", road.cores);
     }

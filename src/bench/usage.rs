@@ -70,6 +70,12 @@ pub(super) fn machine_busy_seconds() -> Result<(f64, f64)> {
     Ok((at(0) + at(1) + at(2) + at(5) + at(6), at(7)))
 }
 
+/// Cores of the machine, also those that this process may not use.
+pub(super) fn cores() -> usize {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines().filter(|line| line.starts_with("processor")).count()
+}
+
 /// Processor, cores and kernel in words.
 pub(super) fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -79,7 +85,7 @@ pub(super) fn machine() -> String {
     };
     let name = value("model name").unwrap_or_else(|| "unknown processor".into());
     let model = value("model\t").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = cores();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{name} (model {model}), {cores} cores, Linux {}", kernel.trim())
 }
