@@ -2,6 +2,8 @@
 //!
 //! Every test runs the built program in a directory of its own; no test needs a fixed port.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests, the support too")]
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

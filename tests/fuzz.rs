@@ -13,6 +13,8 @@
 //! | `MILLSTREAM_FUZZ_TARGET` | only targets whose name contains this |
 //! | `MILLSTREAM_FUZZ_INPUT` | only this file, as it is |
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests, the support too")]
+
 use std::any::Any;
 use std::fmt::Write as _;
 use std::fs;

@@ -3,6 +3,8 @@
 //! What the rules are for is in `ARCHITECTURE.md`. A rule that is in the way is changed here, in a
 //! commit that says why; it is not worked around.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests, the support too")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

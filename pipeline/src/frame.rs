@@ -35,7 +35,10 @@ impl Size {
 
     /// Whether both sides are within 1 and [`Self::SIDE_MAX`].
     pub const fn is_valid(self) -> bool {
-        self.width > 0 && self.height > 0 && self.width <= Self::SIDE_MAX && self.height <= Self::SIDE_MAX
+        self.width > 0
+            && self.height > 0
+            && self.width <= Self::SIDE_MAX
+            && self.height <= Self::SIDE_MAX
     }
 }
 

@@ -242,6 +242,9 @@ impl Passed {
     }
 }
 
+/// What a picture took somewhere.
+type Milliseconds = fn(&Passed) -> f64;
+
 fn print(printer: &Printer, road: &Road, size: Size, measured: &Measured) {
     let Measured { roads, sent, received, .. } = measured;
     printer.say(&format!("\n{size} at {RATE} frames/s, graph {}, {} s", road.graph, road.seconds));
@@ -249,8 +252,8 @@ fn print(printer: &Printer, road: &Road, size: Size, measured: &Measured) {
         printer.say(&format!("  {line}"));
     }
     printer.say("");
-    let spread = |of: fn(&Passed) -> f64| Spread::of(roads.iter().map(of).collect());
-    let hops: [(&str, &str, fn(&Passed) -> f64); 13] = [
+    let spread = |of: Milliseconds| Spread::of(roads.iter().map(of).collect());
+    let hops: [(&str, &str, Milliseconds); 13] = [
         ("ingest", "ingest: last RTMP byte to the hub", |p| p.ingest),
         ("hub", "hub: to the way out, ticket told", |p| p.hub),
         ("uplink", "trickle to the orchestrator", |p| p.uplink),

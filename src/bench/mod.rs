@@ -89,7 +89,10 @@ pub fn run(what: Bench) -> Result<()> {
 fn size(text: &str) -> Result<Size> {
     let (width, height) = text.split_once('x').context("write WIDTHxHEIGHT")?;
     let size = Size::new(width.parse()?, height.parse()?);
-    ensure!(size.is_valid() && size.width % 2 == 0 && size.height % 2 == 0, "must be even");
+    ensure!(
+        size.is_valid() && size.width.is_multiple_of(2) && size.height.is_multiple_of(2),
+        "must be even"
+    );
     ensure!(
         size.width >= clip::COUNTER_WIDTH && size.height >= 2 * clip::SQUARE,
         "{}x{} at least: the pictures carry a counter",

@@ -132,7 +132,6 @@ pub(crate) struct Session {
     paying: Option<Counters>,
 }
 
-
 /// A change of the graph that is not answered yet.
 struct Update {
     prompt: Value,

@@ -34,9 +34,9 @@ use crate::rpc::live::{
 };
 use crate::rpc::net::{AuthToken, OrchestratorInfo, OrchestratorRequest, PriceInfo};
 
-pub use session::Status;
 pub(crate) use channels::read_document;
 pub(crate) use session::Session;
+pub use session::Status;
 
 use admission::Admission;
 use channels::Channels;

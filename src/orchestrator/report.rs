@@ -199,4 +199,3 @@ impl Sink for Output {
         self.shared.report.lock().last_error = Some((now, error.to_string()));
     }
 }
-

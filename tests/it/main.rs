@@ -7,6 +7,8 @@
 //! `./x test` installs the clients. A test that misses one fails and says so. Figures are printed
 //! (`--nocapture`), never asserted: how fast a loaded machine is says nothing about the code.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod access;
 mod browser;
 mod card;
