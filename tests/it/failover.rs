@@ -155,28 +155,29 @@ async fn a_killed_orchestrator_is_replaced_and_viewers_stay() {
     push.finish().await;
     tokio::time::timeout(PATIENCE, viewing).await.expect("the stream ends").unwrap();
 
-    let seen = seen.lock();
-    for pair in seen.pictures.windows(2) {
-        assert!(pair[1].1 > pair[0].1, "time goes back or repeats: {pair:?}");
-        assert!(pair[1].2 > pair[0].2, "a card goes back or repeats: {pair:?}");
-    }
-    for pair in seen.sound.windows(2) {
-        // AAC frames of 1024 samples: none is lost, however long the pictures stand still.
-        let distance = pair[1].1 - pair[0].1;
-        assert!((1..=2 * 1920).contains(&distance), "sound is lost: {pair:?}");
-    }
-    let times: Vec<_> = seen.sound.iter().map(|(time, _)| *time).collect();
-    let silence = longest_gap(&times, times[0], times[times.len() - 1]);
-    let mut sorted = freezes.clone();
-    sorted.sort_unstable();
-    println!(
-        "failover: {count} kills, {swaps} swaps, freeze median {} ms, worst {} ms, each {freezes:?}; \
+    {
+        let seen = seen.lock();
+        for pair in seen.pictures.windows(2) {
+            assert!(pair[1].1 > pair[0].1, "time goes back or repeats: {pair:?}");
+            assert!(pair[1].2 > pair[0].2, "a card goes back or repeats: {pair:?}");
+        }
+        for pair in seen.sound.windows(2) {
+            // AAC frames of 1024 samples: none is lost, however long the pictures stand still.
+            let distance = pair[1].1 - pair[0].1;
+            assert!((1..=2 * 1920).contains(&distance), "sound is lost: {pair:?}");
+        }
+        let times: Vec<_> = seen.sound.iter().map(|(time, _)| *time).collect();
+        let silence = longest_gap(&times, times[0], times[times.len() - 1]);
+        let mut sorted = freezes.clone();
+        sorted.sort_unstable();
+        println!(
+            "failover: {count} kills, {swaps} swaps, freeze median {} ms, worst {} ms, each {freezes:?}; \
          longest gap of sound {} ms; {}",
-        sorted[sorted.len() / 2],
-        sorted[sorted.len() - 1],
-        silence.as_millis(),
-        load(),
-    );
-    drop(seen);
+            sorted[sorted.len() / 2],
+            sorted[sorted.len() - 1],
+            silence.as_millis(),
+            load(),
+        );
+    }
     node.stop().await;
 }

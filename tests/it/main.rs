@@ -7,7 +7,12 @@
 //! `./x test` installs the clients. A test that misses one fails and says so. Figures are printed
 //! (`--nocapture`), never asserted: how fast a loaded machine is says nothing about the code.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a story that cannot go on fails; figures are printed"
+)]
 
 mod access;
 mod browser;
