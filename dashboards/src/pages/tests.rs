@@ -1,3 +1,5 @@
+//! What a browser gets: pages, files, headers, and what is passed on.
+
 use axum::body::Body;
 use axum::http::HeaderValue;
 use axum::routing::any;

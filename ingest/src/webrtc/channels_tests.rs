@@ -1,3 +1,5 @@
+//! Data channels: opening, questions and answers, and what is too much.
+
 use super::super::sctp::tests::caller::Caller;
 use super::*;
 

@@ -1,3 +1,5 @@
+//! An association over a way that loses, doubles and reorders, and peers that break the rules.
+
 use std::time::Duration;
 
 use bytes::Bytes;
