@@ -12,7 +12,7 @@ const path = require("node:path");
 const readline = require("node:readline");
 const { chromium } = require("playwright-core");
 
-const say = (event) => { fs.appendFileSync("/tmp/browser.log", JSON.stringify(event) + "\n"); process.stdout.write(JSON.stringify(event) + "\n"); };
+const say = (event) => process.stdout.write(JSON.stringify(event) + "\n");
 const card = fs.readFileSync(path.join(__dirname, "card.js"), "utf8");
 
 // Inside the page: negotiates over HTTP and gives the session away.

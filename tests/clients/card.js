@@ -54,13 +54,15 @@
         canvas.height = height;
         drawing.drawImage(video, 0, 0);
         const now = Date.now();
-        const alpha = drawing.getImageData(5, 5, 1, 1).data[3];
+        const drawn = drawing.getImageData(0, 0, 1, 1).data[3] > 0;
         const card = read(drawing.getImageData(0, 0, width, (width / CELLS) * 3).data, width);
         const low = Math.floor(height * 0.82), tall = Math.floor(height * 0.1);
-        seen.push({
+        // A video without a current frame leaves the canvas transparent: nothing was shown. A black
+        // picture is opaque and counts.
+        if (drawn) seen.push({
           ...(card ?? { unreadable: true }),
           now: now % (1 << 20),
-          width, height, alpha, time: facts.mediaTime, rtp: facts.rtpTimestamp,
+          width, height,
           presented: facts.presentedFrames,
           left: mean(drawing.getImageData(Math.floor(width * 0.1), low, 40, tall).data),
           right: mean(drawing.getImageData(Math.floor(width * 0.7), low, 40, tall).data),

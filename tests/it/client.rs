@@ -181,8 +181,13 @@ fn pictures(events: &[Value], page: Option<&str>) -> Vec<Picture> {
 
 /// Asserts that all pictures are cards, and that their numbers never go back.
 pub(crate) fn assert_in_order(pictures: &[Picture], inverted: bool) {
-    for picture in pictures {
-        assert!(!picture.unreadable, "a picture that is no card: {picture:?}");
+    for (index, picture) in pictures.iter().enumerate() {
+        let around = &pictures[index.saturating_sub(1)..(index + 2).min(pictures.len())];
+        assert!(
+            !picture.unreadable,
+            "picture {index} of {} is no card: {around:?}",
+            pictures.len()
+        );
         assert_eq!(picture.inverted, inverted, "{picture:?}");
     }
     for pair in pictures.windows(2) {
