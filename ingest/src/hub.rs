@@ -4,6 +4,9 @@
 //! never waits; a reader that falls out of the ring is told how much it missed and goes on at the
 //! newest key packet. Nothing here knows a protocol, and no task runs: everything happens in the
 //! caller, woken through [`tokio::sync::Notify`].
+//!
+//! This file is long because the ring, its writer and its readers share one lock and are read
+//! together.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

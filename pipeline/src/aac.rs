@@ -1,5 +1,7 @@
 //! AAC as bytes: the AudioSpecificConfig of FLV, MP4 and SDP, and the ADTS header of MPEG-TS
 //! (ISO/IEC 14496-3). Frames themselves are not opened.
+//!
+//! This file is long because AudioSpecificConfig and ADTS are two spellings of the same fields.
 
 use crate::bits::{BitReader, BitWriter};
 

@@ -73,6 +73,8 @@ struct Measured {
     received: usize,
     /// Pictures that went astray, by the last hop that saw them.
     lost: BTreeMap<&'static str, usize>,
+    /// What the job counted meanwhile, where it counted something.
+    job: BTreeMap<String, i64>,
     void: Vec<String>,
 }
 
@@ -89,6 +91,7 @@ async fn measure(road: &Road, size: Size) -> Result<Measured> {
     sleep(WARM_UP).await;
     rig.trace().await?;
     let before = Spent::now(&rig, push.id())?;
+    let job = rig.job().await?;
     let received = receiver.pictures().len();
     sleep(Duration::from_secs(road.seconds.into())).await;
     let spent = Spent::now(&rig, push.id())?.since(&before, f64::from(road.seconds));
@@ -97,6 +100,13 @@ async fn measure(road: &Road, size: Size) -> Result<Measured> {
     let arrived = receiver::rows(&receiver.pictures(), &rows);
     rows.extend(arrived);
     let busy = memory()?;
+    let job: BTreeMap<String, i64> = rig
+        .job()
+        .await?
+        .into_iter()
+        .map(|(name, now)| (name.clone(), now - job.get(&name).copied().unwrap_or_default()))
+        .filter(|(_, more)| *more != 0)
+        .collect();
     push.kill().await?;
 
     let frames = join(rows);
@@ -119,6 +129,7 @@ async fn measure(road: &Road, size: Size) -> Result<Measured> {
         viewer: spent.own,
         others: (spent.others, spent.stolen),
         lost: lost(&frames),
+        job,
         roads: frames.values().filter_map(Passed::of).collect(),
         sent,
         received,
@@ -281,6 +292,9 @@ fn print(printer: &Printer, road: &Road, size: Size, measured: &Measured) {
         if places.is_empty() { "" } else { ": " },
         places.join(", "),
     ));
+    let job: Vec<String> =
+        measured.job.iter().map(|(name, more)| format!("{name} {more:+}")).collect();
+    printer.say(&format!("the job meanwhile: {}", job.join(", ")));
     printer.object([
         ("sent_frames", (*sent).into()),
         ("whole_road_frames", roads.len().into()),

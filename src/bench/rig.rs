@@ -1,6 +1,7 @@
 //! The nodes under measurement: child processes of this program on loopback, each with a data
 //! directory that goes with the run, free ports and traces of single frames.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -196,6 +197,19 @@ impl Rig {
             rows.extend(more);
         }
         Ok(rows)
+    }
+
+    /// What the running job has counted so far: numbers by name.
+    pub(super) async fn job(&self) -> Result<BTreeMap<String, i64>> {
+        let node = self.nodes.last().context("no orchestrator")?;
+        let status: Value = self.get(node, "v1/status").await?.json().await?;
+        let mut counted = BTreeMap::new();
+        for part in ["engine", "money"] {
+            let Some(fields) = status["jobs"][0][part].as_object() else { continue };
+            let whole = fields.iter().filter_map(|(name, value)| Some((name, value.as_i64()?)));
+            counted.extend(whole.map(|(name, value)| (format!("{part}.{name}"), value)));
+        }
+        Ok(counted)
     }
 
     fn log(&self, node: &Node) -> String {

@@ -125,6 +125,10 @@ impl Layer {
         let mut layers = Vec::new();
         for (name, text) in variables {
             let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            // The tests' own variables are no settings.
+            if path.starts_with("TEST_") || path.starts_with("FUZZ_") {
+                continue;
+            }
             let path: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
             layers.push(Self::single(Source::Environment, name.clone(), &path, &text));
         }

@@ -3,6 +3,9 @@
 //!
 //! Viewers of the processed stream and its sound never notice which orchestrator works: the stream
 //! in the hub, its sound and its clock belong to this session and outlive every connection.
+//!
+//! This file is long because the one loop of a stream and what each of its events does are read
+//! together.
 
 use std::collections::HashMap;
 use std::sync::Arc;

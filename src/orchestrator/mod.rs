@@ -1,6 +1,9 @@
 //! The orchestrator role: says what it can and costs, takes live jobs, and serves their channels.
 //!
 //! One TLS listener carries gRPC, HTTP and trickle, as peers expect (livepeer-network 0, 2.4, 6.2).
+//!
+//! This file is long because the face of the role and the start of a job hold one lock over
+//! sessions.
 
 mod admission;
 mod channels;

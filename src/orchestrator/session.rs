@@ -3,6 +3,8 @@
 //! Input segments are unpacked and pushed into the engine; what comes out is packed into the `-out`
 //! channel. The control channel brings parameters and wishes, the events channel tells how it
 //! goes. The session ends when its input channel does, or when payment ends it.
+//!
+//! This file is long because the tasks of a job end each other and are read together.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

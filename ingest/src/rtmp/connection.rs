@@ -1,5 +1,8 @@
 //! The life of one connection: bytes between the socket and the [`Session`], wishes to the owner
 //! of the node, media between the session and the hub.
+//!
+//! This file is long because the loop of a connection and the limits on each of its waits are
+//! read together.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;

@@ -4,6 +4,8 @@
 //! along, a data channel beside media is taken, everything else is refused with port 0. H.264 is
 //! matched by kind and packetization mode; profiles are not compared, since encoders write them as
 //! they like and decoders take more than they say.
+//!
+//! This file is long because each section of an answer mirrors one of the offer, in one place.
 
 use std::fmt::Write;
 use std::net::SocketAddr;

@@ -2,6 +2,8 @@
 //!
 //! Everything about an offer is decided here, off the worker's thread; the worker only says
 //! whether there is room. Session URLs hold 190 random bits and need no other credentials.
+//!
+//! This file is long because all routes of RFC 9725 and their statuses are compared side by side.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

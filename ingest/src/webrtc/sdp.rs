@@ -3,6 +3,9 @@
 //! Offers come from strangers: sizes and counts are bounded before anything is kept, and the first
 //! thing that cannot be read is named with its line. Whether an offer can be *answered* is decided
 //! in [`super::answer`]; nothing here knows a stream or a session.
+//!
+//! This file is long because an offer is parsed in the order of its lines, with one type for each
+//! kind.
 
 /// The longest offer or fragment in bytes.
 pub(crate) const SDP_BYTES_MAX: usize = 64 << 10;

@@ -3,6 +3,8 @@
 //! It is fed with verified checks, datagrams from addresses that proved themselves, frames and
 //! the time; it sends through [`Io`]. Before its handshake is through it sends nothing but STUN
 //! answers and DTLS; nothing that is not authentic changes its state.
+//!
+//! This file is long because every kind of datagram of a session is told apart and answered here.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};

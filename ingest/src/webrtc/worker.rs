@@ -4,6 +4,9 @@
 //! calls the session concerned. Sessions touch nothing outside of it, so more workers on further
 //! sockets of the same port need no locks between them; our user name fragments already say which
 //! worker a session is on.
+//!
+//! This file is long because the one loop that owns all sessions and what wakes it are read
+//! together.
 
 use std::collections::HashMap;
 use std::io;
