@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use futures_util::future::BoxFuture;
-use ingest::auth::{Access, Action, Refusal, Request};
+use ingest::auth::{Access, Action, Grant, Refusal, Request};
 use serde::Serialize;
 use subtle::ConstantTimeEq as _;
 use tracing::warn;
@@ -42,7 +42,9 @@ impl NodeAccess {
     fn check_credentials(&self, request: &Request) -> Result<(), Refusal> {
         let (user, password) = match request.action {
             Action::Publish => (&self.settings.publish_user, &self.settings.publish_password),
-            Action::Read => (&self.settings.read_user, &self.settings.read_password),
+            Action::Read | Action::Playback => {
+                (&self.settings.read_user, &self.settings.read_password)
+            }
         };
         if password.is_empty() {
             return Ok(());
@@ -98,13 +100,14 @@ impl NodeAccess {
 }
 
 impl Access for NodeAccess {
-    fn check(&self, request: Request) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn check(&self, request: Request) -> BoxFuture<'_, Result<Grant, Refusal>> {
         Box::pin(async move {
             if self.settings.webhook.url.is_empty() {
-                self.check_credentials(&request)
+                self.check_credentials(&request)?;
             } else {
-                self.ask(&request).await
+                self.ask(&request).await?;
             }
+            Ok(Grant::of(&request))
         })
     }
 }

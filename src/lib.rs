@@ -13,6 +13,7 @@ pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod edge;
 pub mod gateway;
 pub mod graphs;
 pub mod hops;
@@ -28,6 +29,7 @@ mod node;
 pub mod orchestrator;
 pub mod rpc;
 pub mod status;
+pub mod streams;
 pub mod tls;
 
 use std::time::Duration;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use chain::{KeyFile, Signer};
+use ingest::Hub;
 use ingest::auth::SharedAccess;
-use ingest::{Hub, rtmp, webrtc};
 use pipeline::graph::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use url::Url;
 use crate::access::NodeAccess;
 use crate::bridge::Bridges;
 use crate::config::{Role, Settings};
+use crate::edge::{self, Edge, cannot_bind};
 use crate::gateway::{self, Backend, Gateway};
 use crate::graphs::Graphs;
 use crate::hops::Hops;
@@ -28,6 +29,7 @@ use crate::money::Money;
 use crate::orchestrator::{self, Orchestrator};
 use crate::rpc::client::Peer;
 use crate::status::Parts;
+use crate::streams::StreamSettings;
 use crate::{admin, demo, live};
 
 /// Where a node's listeners are.
@@ -85,7 +87,7 @@ impl Node {
         let hops = Arc::new(Hops::new(settings.latency.trace));
         let hub = Hub::new(ingest::hub::Limits::default());
         let mut node = Self {
-            parts: Parts::new(hub, hops, registry, money),
+            parts: Parts::new(hub, hops, registry, money, StreamSettings::new(&settings.streams)),
             tls: certificate.server_config()?,
             addresses: Addresses::default(),
             tasks: TaskTracker::new(),
@@ -129,7 +131,7 @@ impl Node {
         Ok(())
     }
 
-    /// The role that faces people: RTMP, WebRTC, pages, and the sessions behind them.
+    /// The role that faces people: listeners, pages, and the sessions behind them.
     async fn start_gateway(&mut self, signer: Arc<dyn Signer>) -> Result<()> {
         let settings = self.settings.clone();
         let hub = self.parts.hub.clone();
@@ -137,21 +139,22 @@ impl Node {
             Arc::new(NodeAccess::new(settings.auth.clone(), crate::http_client()?));
         let bridges = Bridges::new(hub.clone());
         self.parts.bridges = Some(bridges.clone());
-        if settings.rtmp.enabled {
-            self.start_rtmp(access.clone()).await?;
-        }
-
-        let config = webrtc::Config {
-            udp: settings.webrtc.listen,
-            advertised: settings.webrtc.hosts.iter().map(IpAddr::to_string).collect(),
-            origins: settings.http.allow_origins.clone(),
-            sessions_max: settings.webrtc.sessions_max,
-            take_over: settings.rtmp.take_over,
-            ..webrtc::Config::default()
+        let edge = Edge {
+            settings: settings.clone(),
+            hub: hub.clone(),
+            access: access.clone(),
+            views: Arc::new(bridges),
+            streams: self.parts.streams.clone(),
+            tls: self.tls.clone(),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
         };
-        let views = Arc::new(bridges);
-        let server = webrtc::Server::start(config, hub.clone(), access.clone(), views)
-            .with_context(|| cannot_bind("webrtc.listen", settings.webrtc.listen))?;
+        if settings.rtmp.enabled {
+            let started = edge::rtmp::start(&edge).await?;
+            self.addresses.rtmp = Some(started.address);
+            self.parts.rtmp = Some((started.sessions, started.counters));
+        }
+        let server = edge::webrtc::start(&edge)?;
         self.addresses.webrtc = Some(server.local_addr());
         self.parts.webrtc = Some(server.clone());
 
@@ -184,27 +187,6 @@ impl Node {
         let rest = live::router(parts.clone(), access).fallback_service(server.router());
         let pages = dashboards::pages::edge(&facts, rest).merge(crate::status::edge_routes(parts));
         self.serve(listener, Speaks::Both(self.tls.clone()), pages);
-        let until = self.stop.clone();
-        self.tasks.spawn(server.run(async move { until.cancelled().await }));
-        Ok(())
-    }
-
-    async fn start_rtmp(&mut self, access: SharedAccess) -> Result<()> {
-        let settings = &self.settings.rtmp;
-        let config = rtmp::Config {
-            addr: settings.listen,
-            take_over: settings.take_over,
-            idle_timeout: Duration::from_secs(settings.read_timeout_seconds),
-            connections_max: settings.connections_max,
-            ..rtmp::Config::default()
-        };
-        let counters = Arc::new(rtmp::Counters::default());
-        let server = rtmp::Server::bind(config, self.parts.hub.clone(), access, counters.clone())
-            .await
-            .with_context(|| cannot_bind("rtmp.listen", settings.listen))?;
-        self.addresses.rtmp = Some(server.local_addr());
-        self.parts.rtmp = Some((server.sessions(), counters));
-        self.tasks.spawn(server.run(self.stop.clone()));
         Ok(())
     }
 
@@ -368,8 +350,4 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| cannot_bind(setting, address))
-}
-
-fn cannot_bind(setting: &str, address: SocketAddr) -> String {
-    format!("{setting}: cannot listen on {address}")
 }

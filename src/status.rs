@@ -10,6 +10,8 @@ use axum::extract::State;
 use axum::response::Json;
 use axum::routing::get;
 use ingest::hub::StreamStatus;
+use ingest::sessions::Sessions;
+use ingest::views::Takes;
 use ingest::{Hub, StreamName, rtmp, webrtc};
 use payments::{RecipientCounters, SenderCounters};
 use pipeline::graph::Registry;
@@ -21,12 +23,15 @@ use crate::hops::{BOUNDS, Hop, Hops};
 use crate::money::{Money, MoneyStatus};
 use crate::orchestrator::{self, Orchestrator};
 use crate::rpc::credentials::unix_millis;
+use crate::streams::StreamSettings;
 
 /// The parts of a node that have something to say. Cloning shares them.
 #[derive(Clone)]
 pub struct Parts {
     /// All streams.
     pub hub: Hub,
+    /// Settings of single streams.
+    pub streams: StreamSettings,
     /// Frame times.
     pub hops: Arc<Hops>,
     /// Node classes.
@@ -40,7 +45,7 @@ pub struct Parts {
     /// Streams made playable.
     pub bridges: Option<Bridges>,
     /// RTMP connections.
-    pub rtmp: Option<(rtmp::Sessions, Arc<rtmp::Counters>)>,
+    pub rtmp: Option<(Sessions, Arc<rtmp::Counters>)>,
     /// WebRTC sessions.
     pub webrtc: Option<webrtc::Server>,
     /// Where the pages for viewers are.
@@ -50,9 +55,16 @@ pub struct Parts {
 
 impl Parts {
     /// Parts without roles.
-    pub fn new(hub: Hub, hops: Arc<Hops>, registry: Arc<Registry>, money: Money) -> Self {
+    pub fn new(
+        hub: Hub,
+        hops: Arc<Hops>,
+        registry: Arc<Registry>,
+        money: Money,
+        streams: StreamSettings,
+    ) -> Self {
         Self {
             hub,
+            streams,
             hops,
             registry,
             gateway: None,
@@ -96,7 +108,7 @@ impl Parts {
     }
 
     fn stream(&self, status: StreamStatus) -> StreamView {
-        let needs = self.bridges.as_ref().and_then(|bridges| bridges.needs(&status.name));
+        let made = self.bridges.as_ref().is_some_and(|b| b.makes(&status.name, &Takes::WEBRTC));
         let processing = self.gateway.as_ref().and_then(|gateway| gateway.status(&status.name));
         StreamView {
             name: status.name.to_string(),
@@ -121,7 +133,10 @@ impl Parts {
             lagged: status.lagged,
             key_interval_ms: status.key_interval.map(|ticks| ticks.0 / 90),
             reordered: status.reordered,
-            webrtc: WebRtcView::of(&Needs::of(&status.tracks, status.reordered), needs.is_some()),
+            webrtc: WebRtcView::of(
+                &Needs::of(&status.tracks, status.reordered, &Takes::WEBRTC),
+                made,
+            ),
             processing,
         }
     }
@@ -224,7 +239,7 @@ impl WebRtcView {
     fn of(needs: &Needs, running: bool) -> Self {
         Self {
             picture_reencoded: needs.picture.clone(),
-            sound_reencoded: needs.sound.clone(),
+            sound_reencoded: needs.sound.as_ref().map(|(_, why)| why.clone()),
             running,
         }
     }

@@ -63,13 +63,9 @@ export function paired(streams) {
   return [...pairs.values()].sort((a, b) => a.name.localeCompare(b.name));
 }
 
-/** How often processing reads its source: once for the pictures, once for the sound. */
-const READERS_OF_PROCESSING = 2;
-
-/** How many watch a pair of streams, without those who process it. */
+/** How many watch a pair of streams. */
 export function viewersOf({ source, processed }) {
-  const own = source?.processing ? READERS_OF_PROCESSING : 0;
-  return Math.max(0, (source?.readers ?? 0) - own) + (processed?.readers ?? 0);
+  return (source?.readers ?? 0) + (processed?.readers ?? 0);
 }
 
 /** Credentials from the page's address, else those typed in before for this kind of use. */

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -16,6 +17,8 @@ pub enum Action {
     Publish,
     /// Watch a stream.
     Read,
+    /// Get what was recorded of a stream.
+    Playback,
 }
 
 impl Action {
@@ -24,6 +27,7 @@ impl Action {
         match self {
             Self::Publish => "publish",
             Self::Read => "read",
+            Self::Playback => "playback",
         }
     }
 }
@@ -63,21 +67,37 @@ pub struct Refusal {
     pub ask_credentials: bool,
 }
 
+/// What is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The stream that is really written or read: the owner may have another name for it.
+    pub name: StreamName,
+    /// How long the session may last; it is ended then.
+    pub lifetime: Option<Duration>,
+}
+
+impl Grant {
+    /// What was asked for, without an end.
+    pub fn of(request: &Request) -> Self {
+        Self { name: request.name.clone(), lifetime: None }
+    }
+}
+
 /// Who answers [`Request`]s.
 pub trait Access: Send + Sync + 'static {
-    /// Resolves when the request is allowed.
+    /// Resolves to what is allowed.
     ///
     /// # Errors
     /// [`Refusal`] otherwise.
-    fn check(&self, request: Request) -> BoxFuture<'_, Result<(), Refusal>>;
+    fn check(&self, request: Request) -> BoxFuture<'_, Result<Grant, Refusal>>;
 }
 
 /// Lets everybody do everything: a node on loopback without settings, and tests.
 pub struct Open;
 
 impl Access for Open {
-    fn check(&self, _: Request) -> BoxFuture<'_, Result<(), Refusal>> {
-        Box::pin(std::future::ready(Ok(())))
+    fn check(&self, request: Request) -> BoxFuture<'_, Result<Grant, Refusal>> {
+        Box::pin(std::future::ready(Ok(Grant::of(&request))))
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use pipeline::{Packet, Ticks, TrackKind, Tracks};
+use pipeline::{Packet, Pts, Ticks, TrackKind, Tracks};
 use tokio::sync::{Notify, broadcast};
 
 use crate::name::StreamName;
@@ -121,8 +121,11 @@ pub struct StreamStatus {
     pub frames: u64,
     /// Audio frames written.
     pub audio_frames: u64,
-    /// Readers at this moment.
+    /// Who watches or listens at this moment, in forms made for kinds of readers too. The node's
+    /// own readers ([`Hub::tap`]) are left out.
     pub readers: usize,
+    /// The newest picture, or sound where there is no picture.
+    pub newest: Option<Pts>,
     /// Packets that readers lost by being slow.
     pub lagged: u64,
     /// Media time between the last two key pictures.
@@ -170,7 +173,9 @@ struct Ring {
     bytes: usize,
     /// The number of the newest key picture (or audio packet where there is no picture).
     last_key: Option<u64>,
-    last_key_dts: Option<pipeline::Pts>,
+    last_key_dts: Option<Pts>,
+    /// Time of the newest picture, or sound where there is no picture.
+    newest: Option<Pts>,
     key_interval: Option<Ticks>,
     reordered: bool,
     tracks: Arc<Tracks>,
@@ -233,8 +238,15 @@ impl Hub {
 
     /// Begins to read a stream, or `None` when there is none of that name.
     pub fn subscribe(&self, name: &StreamName, start: Start) -> Option<Reader> {
+        let mut reader = self.tap(name, start)?;
+        reader.set_audience(1);
+        Some(reader)
+    }
+
+    /// As [`Self::subscribe`], for the node's own purposes: the reader counts as nobody until
+    /// [`Reader::set_audience`].
+    pub fn tap(&self, name: &StreamName, start: Start) -> Option<Reader> {
         let stream = Arc::clone(self.shared.streams.lock().get(name)?);
-        stream.readers.fetch_add(1, Ordering::Relaxed);
         let ring = stream.ring.lock();
         let end = ring.first + ring.packets.len() as u64;
         let next = match start {
@@ -242,7 +254,7 @@ impl Hub {
             Start::Live => end,
         };
         drop(ring);
-        Some(Reader { stream, next, tracks_version: 0, to_key: false, written: None })
+        Some(Reader { stream, next, tracks_version: 0, to_key: false, written: None, audience: 0 })
     }
 
     /// Begins to read a stream, waiting up to `limit` for its publisher.
@@ -291,12 +303,19 @@ impl Hub {
         self.shared.streams.lock().get(name).map(|stream| stream.status())
     }
 
-    /// All streams' counters by name, without the forms derived for kinds of readers.
+    /// All streams' counters by name. Forms derived for kinds of readers are left out, their
+    /// readers are counted where they come from.
     pub fn list(&self) -> Vec<StreamStatus> {
         let streams = self.shared.streams.lock();
         let mut list: Vec<_> =
             streams.values().filter(|s| !s.name.is_derived()).map(|s| s.status()).collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
+        for form in streams.values().filter(|stream| stream.name.is_derived()) {
+            let place = list.binary_search_by(|status| status.name.as_str().cmp(form.name.base()));
+            if let Ok(place) = place {
+                list[place].readers += form.readers.load(Ordering::Relaxed) as usize;
+            }
+        }
         list
     }
 }
@@ -329,6 +348,7 @@ impl Stream {
             frames: ring.frames,
             audio_frames: ring.audio_frames,
             readers: self.readers.load(Ordering::Relaxed) as usize,
+            newest: ring.newest,
             lagged: self.lagged.load(Ordering::Relaxed),
             key_interval: ring.key_interval,
             reordered: ring.reordered,
@@ -389,6 +409,9 @@ impl Writer {
             if packet.kind == TrackKind::Video {
                 self.stream.key_pending.store(false, Ordering::Release);
             }
+        }
+        if packet.kind == TrackKind::Video || ring.tracks.video.is_none() {
+            ring.newest = Some(packet.pts);
         }
         ring.bytes += packet.data.len();
         let newest = packet.dts;
@@ -478,6 +501,7 @@ pub struct Reader {
     tracks_version: u64,
     to_key: bool,
     written: Option<Instant>,
+    audience: u64,
 }
 
 impl Reader {
@@ -530,6 +554,13 @@ impl Reader {
         ring.ended.then_some(Item::End)
     }
 
+    /// Says how many people are behind this reader, where one reader serves many. It is 1 at first,
+    /// and nobody for a [`Hub::tap`].
+    pub fn set_audience(&mut self, count: u64) {
+        self.stream.readers.fetch_add(count.wrapping_sub(self.audience), Ordering::Relaxed);
+        self.audience = count;
+    }
+
     /// When the packet that was given last was written, for figures of latency.
     pub fn last_written(&self) -> Option<Instant> {
         self.written
@@ -554,7 +585,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.stream.readers.fetch_sub(1, Ordering::Relaxed);
+        self.stream.readers.fetch_sub(self.audience, Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,8 @@ pub mod hub;
 pub mod name;
 pub mod rtmp;
 pub mod rtp;
+pub mod sessions;
+pub mod views;
 pub mod webrtc;
 
 pub use hub::Hub;

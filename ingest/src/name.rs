@@ -107,6 +107,11 @@ impl StreamName {
         self.0.contains('#')
     }
 
+    /// The stream that this is a form of, or the whole name.
+    pub fn base(&self) -> &str {
+        self.0.split('#').next().unwrap_or_default()
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

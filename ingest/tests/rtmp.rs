@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use ingest::auth::{Access, Action, Open, Refusal, Request, SharedAccess};
+use ingest::auth::{Access, Action, Grant, Open, Refusal, Request, SharedAccess};
 use ingest::hub::{Hub, Item, Limits, Reader, Start};
 use ingest::rtmp::{Config, Counters, Server, SessionState, Sessions};
 use ingest::{StreamName, hub};
@@ -44,8 +44,9 @@ impl Node {
         change(&mut config);
         let hub = Hub::new(Limits::default());
         let counters = Arc::new(Counters::default());
+        let views = Arc::new(ingest::views::HubViews::new(hub.clone()));
         let server =
-            Server::bind(config, hub.clone(), access, Arc::clone(&counters)).await.unwrap();
+            Server::bind(config, hub.clone(), access, views, Arc::clone(&counters)).await.unwrap();
         let (addr, sessions) = (server.local_addr(), server.sessions());
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(server.run(shutdown.clone()));
@@ -307,11 +308,11 @@ async fn a_source_with_b_frames_is_played_with_its_times() {
 struct Password;
 
 impl Access for Password {
-    fn check(&self, request: Request) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn check(&self, request: Request) -> BoxFuture<'_, Result<Grant, Refusal>> {
         assert_eq!(request.protocol, "rtmp");
         let known = request.user == "me" && request.password == "secret";
         let answer = if known || request.action == Action::Read {
-            Ok(())
+            Ok(Grant::of(&request))
         } else {
             Err(Refusal { reason: "wrong password".into(), ask_credentials: true })
         };

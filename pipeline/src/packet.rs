@@ -8,6 +8,8 @@
 //! - **VP8, VP9, AV1**: one frame (AV1: one temporal unit of low-overhead OBUs).
 //! - **AAC**: one raw frame without ADTS header; the AudioSpecificConfig is in the track.
 //! - **Opus**: one packet of RFC 6716.
+//! - **MP3, FLAC**: one frame.
+//! - **G.711**: any number of whole samples, channels interleaved.
 
 use std::fmt;
 use std::time::Instant;
@@ -39,6 +41,10 @@ pub enum Codec {
     Mp3,
     /// Free lossless audio.
     Flac,
+    /// ITU-T G.711 with the A law, one byte a sample.
+    G711A,
+    /// ITU-T G.711 with the mu law, one byte a sample.
+    G711U,
 }
 
 impl Codec {
@@ -59,6 +65,8 @@ impl Codec {
             Self::Opus => "Opus",
             Self::Mp3 => "MP3",
             Self::Flac => "FLAC",
+            Self::G711A => "G711A",
+            Self::G711U => "G711U",
         }
     }
 }

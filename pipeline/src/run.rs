@@ -20,7 +20,7 @@ mod encode;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -190,6 +190,8 @@ struct Shared {
     counts: Counts,
     /// Bits per second asked for since the last frame, zero for none.
     bitrate: AtomicU32,
+    /// Frames before this are decoded only; see [`Engine::start_at`].
+    start: AtomicI64,
     key: AtomicBool,
     queue: decode::Queue,
     slot: encode::Slot,
@@ -254,6 +256,7 @@ impl Engine {
             gate,
             counts: Counts::default(),
             bitrate: AtomicU32::new(0),
+            start: AtomicI64::new(i64::MIN),
             key: AtomicBool::new(false),
             queue: decode::Queue::default(),
             slot: encode::Slot::default(),
@@ -300,6 +303,12 @@ impl Engine {
     /// sink is told that frame's name.
     pub fn set_graph(&self, graph: Box<dyn Stage>, update_id: String) {
         self.shared.slot.set_graph(graph, update_id);
+    }
+
+    /// Has frames before `pts` decoded only: those that are needed to get to the live edge of a
+    /// stream, but that nobody wants to see. They count as [`Dropped::Skipped`].
+    pub fn start_at(&self, pts: Pts) {
+        self.shared.start.store(pts.0, Ordering::Release);
     }
 
     /// Asks for a key frame. Requests within [`KEY_SPACING`] are one.

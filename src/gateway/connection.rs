@@ -168,7 +168,7 @@ struct Uplink {
 impl Uplink {
     async fn run(self, publisher: trickle::Publisher) -> anyhow::Result<&'static str> {
         let Self { hub, source, skip_until, teller, hops, stop } = self;
-        let Some(mut reader) = hub.subscribe(&source, Start::LastKey) else {
+        let Some(mut reader) = hub.tap(&source, Start::LastKey) else {
             return Ok("the source is gone");
         };
         let mut tracks = Tracks::default();

@@ -189,7 +189,7 @@ impl Session {
 
     /// Drives the stream until its source ends or the node stops.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let Some(mut source) = self.shared.hub.subscribe(&self.name, Start::LastKey) else {
+        let Some(mut source) = self.shared.hub.tap(&self.name, Start::LastKey) else {
             return;
         };
         let shared = Arc::clone(&self.shared);

@@ -20,11 +20,12 @@ use tracing::{debug, info, warn};
 use super::error::Error;
 use super::publish::{Output, Publish};
 use super::session::{Event, Limits, Role, Session, Wish};
-use super::sessions::{Open, SessionState};
-use super::{Shared, add};
-use crate::auth::{Action, Request};
-use crate::hub::{Item, Publisher, Reader, Start, Writer};
+use super::{Shared, TAKES, TAKES_ENHANCED, add};
+use crate::auth::{Action, Grant, Request};
+use crate::hub::{Item, Publisher, Reader, Writer};
 use crate::name::StreamName;
+use crate::sessions::{Open, SessionState};
+use crate::views::ViewError;
 
 /// Read buffer until a client's rights are known, in bytes.
 const READ_BEFORE_ACCESS: usize = 4 << 10;
@@ -151,7 +152,7 @@ impl Connection {
             user: wish.user.clone(),
             password: wish.password,
             token: wish.token,
-            query: wish.query,
+            query: wish.query.clone(),
             user_agent: wish.agent,
         };
         let shared = Arc::clone(&self.shared);
@@ -164,9 +165,11 @@ impl Connection {
             let _ = self.refuse("not allowed", String::new()).await;
             return Err(Error::Stalled { what: "answer whether the client may do this", limit });
         };
-        if let Err(refusal) = answer {
-            return self.refuse("not allowed", refusal.reason).await;
-        }
+        let Grant { name, lifetime } = match answer {
+            Ok(grant) => grant,
+            Err(refusal) => return self.refuse("not allowed", refusal.reason).await,
+        };
+        self.open.limit(lifetime);
         match wish.role {
             Role::Publish => {
                 let publisher = Publisher {
@@ -176,7 +179,7 @@ impl Connection {
                 };
                 match shared.hub.publish(name.clone(), publisher, shared.config.take_over) {
                     Ok(writer) => {
-                        self.open.begin(SessionState::Publish, name, wish.user);
+                        self.open.begin(SessionState::Publish, name, &wish.user, &wish.query);
                         self.publish(writer).await
                     }
                     Err(error) => {
@@ -185,17 +188,22 @@ impl Connection {
                 }
             }
             Role::Play => {
-                let wait = shared.config.play_wait;
-                let reader = tokio::select! {
+                let takes = if wish.enhanced { &TAKES_ENHANCED } else { &TAKES };
+                let view =
+                    tokio::time::timeout(shared.config.play_wait, shared.views.view(&name, takes));
+                let view = tokio::select! {
                     () = self.open.cancel().cancelled() => return Err(self.cancelled()),
-                    reader = shared.hub.wait_subscribe(&name, Start::LastKey, wait) => reader,
+                    view = view => view,
                 };
-                match reader {
-                    Some(reader) => {
-                        self.open.begin(SessionState::Read, name, wish.user);
+                match view.unwrap_or_else(|_| Err(ViewError::NotFound(name.clone()))) {
+                    Ok(reader) => {
+                        self.open.begin(SessionState::Read, name, &wish.user, &wish.query);
                         self.play(reader).await
                     }
-                    None => self.refuse("there is no such stream", "no such stream".into()).await,
+                    Err(ViewError::NotFound(_)) => {
+                        self.refuse("there is no such stream", "no such stream".into()).await
+                    }
+                    Err(error) => self.refuse(&error.to_string(), error.to_string()).await,
                 }
             }
         }

@@ -16,7 +16,6 @@ mod handshake;
 mod play;
 mod publish;
 mod session;
-mod sessions;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,20 +23,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use pipeline::Codec;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, warn};
 
+pub use crate::sessions::{SessionState, SessionStatus, Sessions};
 pub use amf::AmfError;
 pub use chunk::ChunkError;
 pub use error::Error;
 pub use flv::MediaError;
 pub use handshake::HandshakeError;
-pub use sessions::{SessionState, SessionStatus, Sessions};
 
 use crate::auth::SharedAccess;
 use crate::hub::Hub;
+use crate::views::{Takes, Views};
 
 /// Pause after the system refused to accept, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -87,6 +88,14 @@ impl Default for Config {
         }
     }
 }
+
+/// What RTMP viewers take without being asked. Those that announced enhanced codecs get Opus as
+/// it is.
+pub(crate) const TAKES: Takes =
+    Takes { label: "RTMP", video: &[Codec::H264], audio: &[Codec::Aac], reordering: true };
+
+/// What viewers take that announced enhanced codecs.
+pub(crate) const TAKES_ENHANCED: Takes = Takes { audio: &[Codec::Aac, Codec::Opus], ..TAKES };
 
 /// What a server has counted since its start.
 #[derive(Debug, Default)]
@@ -152,6 +161,7 @@ struct Shared {
     config: Config,
     hub: Hub,
     access: SharedAccess,
+    views: Arc<dyn Views>,
     counters: Arc<Counters>,
     sessions: Sessions,
 }
@@ -165,12 +175,13 @@ impl Server {
         config: Config,
         hub: Hub,
         access: SharedAccess,
+        views: Arc<dyn Views>,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(config.addr).await?;
         let local_addr = listener.local_addr()?;
-        let sessions = Sessions::default();
-        let shared = Arc::new(Shared { config, hub, access, counters, sessions });
+        let sessions = Sessions::new("rtmp");
+        let shared = Arc::new(Shared { config, hub, access, views, counters, sessions });
         Ok(Self { listener, local_addr, shared })
     }
 

@@ -50,6 +50,11 @@ impl Play {
         }
     }
 
+    /// Whether the viewer takes FourCC codecs.
+    pub(crate) const fn is_enhanced(&self) -> bool {
+        self.enhanced
+    }
+
     /// Takes the tracks of what follows and sends metadata and sequence headers. False when no
     /// track can be carried to this viewer.
     pub(crate) fn tracks(&mut self, tracks: &Tracks, send: Send<'_>) -> bool {

@@ -25,16 +25,16 @@ use super::credentials::Credentials;
 use super::ice;
 use super::order::{Command, Open, OpenError, OpenMedia, Patch, PatchAnswer, PatchError};
 use super::sdp::{Offer, SDP_BYTES_MAX};
-use super::views::ViewError;
 use super::{Role, Server};
-use crate::auth::{self, Action};
+use crate::auth::{self, Action, Grant};
 use crate::hub::{self, PublishError, Publisher};
 use crate::name::StreamName;
+use crate::views::{Takes, ViewError};
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
-/// The longest wait for [`super::Views`], which may have to start a re-encode.
+/// The longest wait for [`crate::views::Views`], which may have to start a re-encode.
 const VIEW_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// What a client that came too early or too much is told to wait, in seconds.
@@ -172,7 +172,7 @@ async fn post(
         name: name.source().unwrap_or_else(|| name.clone()),
         ..question.clone()
     };
-    shared.access.check(question).await.map_err(|refusal| {
+    let grant = shared.access.check(question).await.map_err(|refusal| {
         tracing::info!(stream = %name, %peer, role = role.route(), %refusal, "webrtc refused");
         if refusal.ask_credentials {
             Problem::new(StatusCode::UNAUTHORIZED, "not allowed".into())
@@ -181,6 +181,7 @@ async fn post(
             Problem::new(StatusCode::FORBIDDEN, "not allowed".into())
         }
     })?;
+    let Grant { name, lifetime } = grant;
 
     let credentials = ice::Credentials::generate(0);
     let reader = match role {
@@ -211,7 +212,7 @@ async fn post(
     };
     let (secret, etag) = (ice::secret(), ice::secret()[..16].to_owned());
     let open = Open {
-        id,
+        id: id.clone(),
         secret: secret.clone(),
         etag: etag.clone(),
         role,
@@ -230,6 +231,13 @@ async fn post(
         Ok(Err(error)) => return Err(full(&error)),
         Err(_) => return Err(stopping()),
     }
+    if let Some(lifetime) = lifetime {
+        let server = server.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(lifetime).await;
+            server.kick(&id).await;
+        });
+    }
     let location = format!("{}/{secret}", uri.path().trim_end_matches('/'));
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = StatusCode::CREATED;
@@ -244,7 +252,8 @@ async fn post(
 }
 
 async fn view(server: &Server, name: &StreamName) -> Result<hub::Reader, Problem> {
-    let view = tokio::time::timeout(VIEW_WAIT_MAX, server.shared.views.webrtc(name)).await;
+    let view =
+        tokio::time::timeout(VIEW_WAIT_MAX, server.shared.views.view(name, &Takes::WEBRTC)).await;
     let late = || ViewError::Busy { name: name.clone(), why: "it takes too long to start".into() };
     view.unwrap_or_else(|_| Err(late())).map_err(|error| {
         let text = error.to_string();

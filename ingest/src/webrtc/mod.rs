@@ -41,7 +41,6 @@ mod stream;
 mod stun;
 mod timers;
 mod viewer;
-mod views;
 mod worker;
 
 use std::io;
@@ -55,11 +54,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::auth::SharedAccess;
 use crate::hub::Hub;
 
+pub use crate::views::{HubViews, ViewError, Views};
 pub use counters::{Counters, Histogram, HistogramSnapshot};
 pub use messages::{LABEL, Messages, NoMessages, Speaker};
 pub use sdp::SdpError;
 pub use status::{SessionState, SessionStatus};
-pub use views::{HubViews, ViewError, Views};
 
 /// Orders from HTTP handlers that wait for the worker; a full queue makes them wait.
 const COMMANDS_MAX: usize = 256;

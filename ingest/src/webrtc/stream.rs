@@ -9,7 +9,6 @@ use pipeline::{Codec, Packet, TrackKind, Tracks};
 use tokio::sync::mpsc;
 
 use super::mux::Key;
-use super::views::{ViewError, Views};
 use super::worker::Event;
 use crate::hub::{Hub, Item, Reader};
 use crate::name::StreamName;
@@ -17,6 +16,7 @@ use crate::rtp::frame::FramePackets;
 use crate::rtp::h264::{PAYLOAD_BYTES_DEFAULT, Packetiser};
 use crate::rtp::opus;
 use crate::rtp::ring::{Ring, RingLimits};
+use crate::views::{Takes, ViewError, Views};
 
 /// How often a stream whose publisher went is looked for again.
 const REJOIN_EVERY: Duration = Duration::from_millis(200);
@@ -159,7 +159,7 @@ pub(crate) async fn feed(
 async fn again(name: &StreamName, views: &dyn Views, limit: Duration) -> Option<Reader> {
     let search = async {
         loop {
-            match views.webrtc(name).await {
+            match views.view(name, &Takes::WEBRTC).await {
                 Ok(reader) => return Some(reader),
                 Err(ViewError::Unplayable { .. }) => return None,
                 Err(_) => tokio::time::sleep(REJOIN_EVERY).await,

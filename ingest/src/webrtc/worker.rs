@@ -33,10 +33,10 @@ use super::status::SessionStatus;
 use super::stream::Stream;
 use super::stun::Check;
 use super::timers::Timers;
-use super::views::Views;
 use super::{Config, canonical};
 use crate::hub::{Hub, Item};
 use crate::name::StreamName;
+use crate::views::Views;
 
 /// Packets and wishes that wait for the worker. Readers wait when it is full and are then told by
 /// the hub what they missed.

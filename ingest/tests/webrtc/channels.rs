@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use ingest::auth::{Access, Action, Refusal, Request};
+use ingest::auth::{Access, Action, Grant, Refusal, Request};
 use ingest::webrtc::{Messages, Role, Speaker};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -31,12 +31,12 @@ impl Messages for Echo {
 struct Readers(AtomicUsize);
 
 impl Access for Readers {
-    fn check(&self, request: Request) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn check(&self, request: Request) -> BoxFuture<'_, Result<Grant, Refusal>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         let source = request.name.as_str() == "cam";
         let fits = request.action == Action::Read || source && request.token == "secret";
         let refusal = Refusal { reason: "no".into(), ask_credentials: false };
-        Box::pin(async move { if fits { Ok(()) } else { Err(refusal) } })
+        Box::pin(async move { if fits { Ok(Grant::of(&request)) } else { Err(refusal) } })
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, StatusCode};
-use ingest::auth::{Access, Refusal};
+use ingest::auth::{Access, Grant, Refusal};
 use ingest::hub::{self, Hub};
 use ingest::webrtc::{Config, HubViews, Server};
 use std::sync::Arc;
@@ -126,10 +126,10 @@ async fn a_fragment_needs_the_tag_of_the_session() {
 struct Refuses(bool);
 
 impl Access for Refuses {
-    fn check(&self, request: ingest::auth::Request) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn check(&self, request: ingest::auth::Request) -> BoxFuture<'_, Result<Grant, Refusal>> {
         let allowed = request.user == "me" && request.password == "secret";
         let refusal = Refusal { reason: "no".into(), ask_credentials: self.0 };
-        Box::pin(std::future::ready(if allowed { Ok(()) } else { Err(refusal) }))
+        Box::pin(std::future::ready(if allowed { Ok(Grant::of(&request)) } else { Err(refusal) }))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -306,7 +307,11 @@ impl Worker {
             // A name that no packet had, or one that has been given up: nobody could account for it.
             let Some(place) = known else { continue };
             self.inside.remove(place);
-            self.shared.counts.decoded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.shared.counts.decoded.fetch_add(1, Ordering::Relaxed);
+            if frame.pts.0 < self.shared.start.load(Ordering::Acquire) {
+                self.shared.dropped(frame.pts, Dropped::Skipped);
+                continue;
+            }
             let waiting = Waiting {
                 queue: started.saturating_duration_since(frame.arrived),
                 decode: finished - started,

@@ -121,6 +121,7 @@ impl Session {
             token: String::new(),
             query: String::new(),
             agent: self.agent.clone(),
+            enhanced: self.play.is_enhanced(),
         };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match name.as_ref() {

@@ -76,6 +76,8 @@ pub(crate) struct Wish {
     pub(crate) query: String,
     /// What the client calls itself.
     pub(crate) agent: String,
+    /// It announced that it takes Opus.
+    pub(crate) enhanced: bool,
 }
 
 /// What a session tells its shell.

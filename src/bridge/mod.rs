@@ -1,8 +1,12 @@
-//! Streams in the form that WebRTC viewers can play, made once for all of them and only when a
-//! viewer needs it: AAC becomes Opus, pictures that browsers cannot show are re-encoded.
+//! Streams in the form that a kind of reader can take, made once for all readers who need the same
+//! and only while one does: AAC becomes Opus or Opus AAC, pictures that browsers cannot show are
+//! re-encoded.
 //!
-//! The form is a stream of its own in the hub, named `cam#webrtc`. It begins with its first viewer
-//! and ends a while after its last.
+//! A form is a stream of its own in the hub, named after what is done: `cam#h264+opus`. It begins
+//! with its first reader and ends a while after its last. Readers are let in when it has reached
+//! the live edge: pictures before it are decoded only, since nobody wants to see them.
+
+mod needs;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,19 +15,24 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use ingest::StreamName;
 use ingest::hub::{Hub, Item, Publisher, Reader, Start, Writer};
-use ingest::webrtc::{ViewError, Views};
+use ingest::views::{Takes, ViewError, Views};
 use parking_lot::Mutex;
 use pipeline::packet::VideoTrack;
 use pipeline::run::{self, Engine, NoGate, Sink, Timing};
 use pipeline::stage::{Stage, StageError};
-use pipeline::{Codec, Frame, Packet, Pts, Tracks, h264};
-use tokio::sync::mpsc;
+use pipeline::{Codec, Frame, Packet, Pts, Ticks, Tracks};
+use tokio::sync::{mpsc, watch};
 use tracing::{info, info_span, warn};
 
-/// How long a viewer waits for its stream to appear.
+pub use needs::Needs;
+
+/// How long a reader waits for its stream to appear.
 const WAIT_FOR_STREAM: Duration = Duration::from_secs(2);
 
-/// How long a form without viewers is kept.
+/// How long a reader waits for a form to reach the live edge.
+const WAIT_FOR_FORM: Duration = Duration::from_secs(5);
+
+/// How long a form without readers is kept.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Streams that may be re-encoded at the same time; each costs most of a core.
@@ -32,47 +41,23 @@ const REENCODES_MAX: usize = 8;
 /// Coded pictures between the engine and the hub; the engine waits when it is full.
 const PICTURES_WAITING: usize = 8;
 
-/// What has to be done to a stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// Why the pictures are re-encoded, if they are.
-    pub picture: Option<String>,
-    /// Why the sound is re-encoded, if it is.
-    pub sound: Option<String>,
-}
-
-impl Needs {
-    /// What a stream of these tracks needs; `reordered` when its pictures come out of order.
-    pub fn of(tracks: &Tracks, reordered: bool) -> Self {
-        let picture = tracks.video.as_ref().and_then(|video| match video.codec {
-            Codec::H264 => {
-                let mut assembler = h264::Assembler::new();
-                let _ = assembler.configure_annex_b(&video.parameter_sets);
-                let stated = assembler.sps().and_then(h264::webrtc_obstacle);
-                let seen = reordered.then_some(h264::Obstacle::Reordering(1));
-                stated.or(seen).map(|obstacle| obstacle.to_string())
-            }
-            codec => Some(format!("the stream is {codec}, not every browser takes it")),
-        });
-        let sound = tracks.audio.as_ref().and_then(|audio| match audio.codec {
-            Codec::Aac => Some("the sound is AAC, WebRTC takes Opus".to_owned()),
-            _ => None,
-        });
-        Self { picture, sound }
-    }
-
-    /// Whether the stream can be taken as it is.
-    pub fn nothing(&self) -> bool {
-        self.picture.is_none() && self.sound.is_none()
-    }
-}
+/// Sound older than this when a form begins is left out.
+const OLD_SOUND: Ticks = Ticks::from_millis(500);
 
 /// Makes and finds the forms. Cloning shares them.
 #[derive(Clone)]
 pub struct Bridges {
     hub: Hub,
-    running: Arc<Mutex<HashMap<StreamName, Needs>>>,
+    running: Arc<Mutex<HashMap<StreamName, Form>>>,
     runtime: tokio::runtime::Handle,
+}
+
+/// A form that is being made.
+#[derive(Clone)]
+struct Form {
+    needs: Needs,
+    /// Whether it has reached the live edge.
+    ready: watch::Receiver<bool>,
 }
 
 impl Bridges {
@@ -81,64 +66,96 @@ impl Bridges {
         Self { hub, running: Arc::default(), runtime: tokio::runtime::Handle::current() }
     }
 
-    /// What is being done to a stream for its WebRTC viewers.
-    pub fn needs(&self, name: &StreamName) -> Option<Needs> {
-        self.running.lock().get(name).cloned()
+    /// Whether a form of a stream is being made for such readers.
+    pub fn makes(&self, name: &StreamName, takes: &Takes) -> bool {
+        let Some(status) = self.hub.status(name) else { return false };
+        let needs = Needs::of(&status.tracks, status.reordered, takes);
+        self.running.lock().contains_key(&name.derived(&needs.kind()))
     }
 
-    async fn view(&self, name: StreamName) -> Result<Reader, ViewError> {
+    /// The forms that are made now, and how many of them re-encode pictures.
+    pub fn counts(&self) -> (usize, usize) {
+        let running = self.running.lock();
+        let pictures = running.values().filter(|form| form.needs.picture.is_some()).count();
+        (running.len(), pictures)
+    }
+
+    async fn view(&self, name: StreamName, takes: &Takes) -> Result<Reader, ViewError> {
         let plain = self.hub.wait_subscribe(&name, Start::LastKey, WAIT_FOR_STREAM).await;
         let not_found = || ViewError::NotFound(name.clone());
         let plain = plain.ok_or_else(not_found)?;
         let status = self.hub.status(&name).ok_or_else(not_found)?;
-        let needs = Needs::of(&status.tracks, status.reordered);
+        let needs = Needs::of(&status.tracks, status.reordered, takes);
         if needs.nothing() {
             return Ok(plain);
         }
-        self.begin(&name, needs)?;
-        let derived = name.derived("webrtc");
-        self.hub.subscribe(&derived, Start::LastKey).ok_or_else(not_found)
+        drop(plain);
+        let form = name.derived(&needs.kind());
+        let mut ready = self.begin(&name, &form, needs)?;
+        let late = || ViewError::Busy { name: name.clone(), why: "its form takes too long".into() };
+        match tokio::time::timeout(WAIT_FOR_FORM, ready.wait_for(|ready| *ready)).await {
+            Err(_) => return Err(late()),
+            Ok(Err(_)) => return Err(not_found()),
+            Ok(Ok(_)) => {}
+        }
+        self.hub.subscribe(&form, Start::LastKey).ok_or_else(not_found)
     }
 
-    /// Starts the form of a stream unless it runs.
-    fn begin(&self, name: &StreamName, needs: Needs) -> Result<(), ViewError> {
+    /// Starts a form of a stream unless it runs.
+    fn begin(
+        &self,
+        name: &StreamName,
+        form: &StreamName,
+        needs: Needs,
+    ) -> Result<watch::Receiver<bool>, ViewError> {
         let mut running = self.running.lock();
-        if running.contains_key(name) {
-            return Ok(());
+        if let Some(form) = running.get(form) {
+            return Ok(form.ready.clone());
         }
         let busy = |why: String| ViewError::Busy { name: name.clone(), why };
-        let reencodes = running.values().filter(|needs| needs.picture.is_some()).count();
+        let reencodes = running.values().filter(|form| form.needs.picture.is_some()).count();
         if needs.picture.is_some() && reencodes >= REENCODES_MAX {
             return Err(busy(format!("{reencodes} streams are re-encoded already")));
         }
         let id = format!("{:08x}", rand::random::<u32>());
         let publisher = Publisher { protocol: "bridge", id, remote: String::new() };
-        let writer = self
-            .hub
-            .publish(name.derived("webrtc"), publisher, true)
-            .map_err(|error| busy(error.to_string()))?;
-        let source = self.hub.subscribe(name, Start::LastKey);
+        let writer = self.hub.publish(form.clone(), publisher, true);
+        let writer = writer.map_err(|error| busy(error.to_string()))?;
+        let source = self.hub.tap(name, Start::LastKey);
         let source = source.ok_or_else(|| ViewError::NotFound(name.clone()))?;
-        info!(stream = %name, ?needs, "made playable for WebRTC");
-        let work = Work { bridges: self.clone(), name: name.clone(), needs: needs.clone() };
+        let edge = self.hub.status(name).and_then(|status| status.newest);
+        info!(%form, ?needs, "a form is made");
+        let (tell, ready) = watch::channel(false);
+        let work = Work {
+            bridges: self.clone(),
+            name: name.clone(),
+            form: form.clone(),
+            needs: needs.clone(),
+            edge: edge.unwrap_or(Pts(i64::MIN)),
+            ready: tell,
+        };
         let runtime = self.runtime.clone();
         // Codecs run on a thread of their own, not on the runtime's.
         std::thread::Builder::new()
             .name(format!("bridge:{name}"))
             .spawn(move || {
-                let span = info_span!("bridge", stream = %work.name);
+                let span = info_span!("bridge", stream = %work.form);
                 let _entered = span.enter();
                 runtime.block_on(work.run(source, writer));
             })
             .map_err(|error| busy(error.to_string()))?;
-        running.insert(name.clone(), needs);
-        Ok(())
+        running.insert(form.clone(), Form { needs, ready: ready.clone() });
+        Ok(ready)
     }
 }
 
 impl Views for Bridges {
-    fn webrtc(&self, name: &StreamName) -> BoxFuture<'_, Result<Reader, ViewError>> {
-        Box::pin(self.view(name.clone()))
+    fn view(
+        &self,
+        name: &StreamName,
+        takes: &'static Takes,
+    ) -> BoxFuture<'_, Result<Reader, ViewError>> {
+        Box::pin(self.view(name.clone(), takes))
     }
 }
 
@@ -146,13 +163,18 @@ impl Views for Bridges {
 struct Work {
     bridges: Bridges,
     name: StreamName,
+    form: StreamName,
     needs: Needs,
+    /// The newest picture when the form began.
+    edge: Pts,
+    /// Told when the form has reached it.
+    ready: watch::Sender<bool>,
 }
 
 impl Work {
     async fn run(self, source: Reader, writer: Writer) {
         self.carry(source, writer).await;
-        self.bridges.running.lock().remove(&self.name);
+        self.bridges.running.lock().remove(&self.form);
         info!("no longer made");
     }
 
@@ -170,31 +192,43 @@ impl Work {
                 item = source.next() => match item {
                     Item::Tracks(new) => {
                         tracks = (*new).clone();
-                        if self.needs.sound.is_some() {
-                            (tracks.audio, sound) = opus(&new);
+                        if let Some((into, _)) = self.needs.sound {
+                            (tracks.audio, sound) = transcoder(&new, into);
                         }
                         match &new.video {
                             Some(video) if self.needs.picture.is_some() => {
                                 // What comes out is known with the first picture.
                                 tracks.video = None;
                                 engine = reencoder(&self.name, video, pictures.clone());
+                                if let Some(engine) = &engine {
+                                    engine.start_at(self.edge);
+                                }
                             }
                             _ => writer.set_tracks(tracks.clone()),
                         }
                     }
                     Item::Packet(packet) if packet.kind.is_video() => match &engine {
                         Some(engine) => engine.push(packet),
-                        None => writer.write(packet),
-                    },
-                    Item::Packet(packet) => match &mut sound {
-                        Some(transcoder) => {
-                            if let Err(error) = transcoder.push(&packet, &mut packets) {
-                                warn!(%error, "sound");
-                            }
-                            packets.drain(..).for_each(|packet| writer.write(packet));
+                        None => {
+                            let newest = packet.pts >= self.edge;
+                            writer.write(packet);
+                            self.reached(newest);
                         }
-                        None => writer.write(packet),
                     },
+                    Item::Packet(packet) => {
+                        let pts = packet.pts;
+                        match &mut sound {
+                            Some(_) if pts.0 < self.edge.0.saturating_sub(OLD_SOUND.0) => {}
+                            Some(transcoder) => {
+                                if let Err(error) = transcoder.push(&packet, &mut packets) {
+                                    warn!(%error, "sound");
+                                }
+                                packets.drain(..).for_each(|packet| writer.write(packet));
+                            }
+                            None => writer.write(packet),
+                        }
+                        self.reached(tracks.video.is_none() && engine.is_none() && pts >= self.edge);
+                    }
                     Item::Lagged(packets) => warn!(packets, "too slow"),
                     Item::End => return,
                 },
@@ -204,6 +238,7 @@ impl Work {
                         writer.set_tracks(tracks.clone());
                     }
                     writer.write(packet);
+                    self.reached(true);
                 }
                 () = wishes.next() => match &engine {
                     Some(engine) => engine.force_key(),
@@ -219,14 +254,22 @@ impl Work {
             }
         }
     }
+
+    /// Lets readers in when the live edge is reached.
+    fn reached(&self, edge: bool) {
+        if edge && !*self.ready.borrow() {
+            self.ready.send_replace(true);
+        }
+    }
 }
 
-/// The sound as Opus, and who makes it.
-fn opus(
+/// The sound in another coding, and who makes it.
+fn transcoder(
     tracks: &Tracks,
+    into: Codec,
 ) -> (Option<pipeline::packet::AudioTrack>, Option<codecs::audio::Transcoder>) {
     let Some(audio) = &tracks.audio else { return (None, None) };
-    match codecs::audio::Transcoder::new(audio, Codec::Opus) {
+    match codecs::audio::Transcoder::new(audio, into) {
         Ok(transcoder) => (Some(transcoder.track()), Some(transcoder)),
         Err(error) => {
             warn!(%error, "the sound is left out");
@@ -277,36 +320,4 @@ impl Sink for Pictures {
     }
 
     fn applied(&mut self, _: &str, _: Pts) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use pipeline::Size;
-    use pipeline::packet::AudioTrack;
-
-    use super::*;
-
-    fn tracks(codec: Codec, audio: Option<Codec>) -> Tracks {
-        let audio = audio.map(|codec| AudioTrack {
-            codec,
-            sample_rate: 48_000,
-            channels: 2,
-            config: Bytes::new(),
-        });
-        let parameter_sets = Bytes::new();
-        Tracks { video: Some(VideoTrack { codec, size: Size::new(2, 2), parameter_sets }), audio }
-    }
-
-    #[test]
-    fn only_what_browsers_cannot_play_is_re_encoded_and_the_reason_is_said() {
-        let needs = |codec, audio, reordered| Needs::of(&tracks(codec, audio), reordered);
-        assert!(needs(Codec::H264, Some(Codec::Opus), false).nothing());
-        assert!(needs(Codec::H264, None, false).nothing());
-        let aac = needs(Codec::H264, Some(Codec::Aac), false);
-        assert_eq!((aac.picture, aac.sound.is_some()), (None, true));
-        let reordered = needs(Codec::H264, None, true).picture.unwrap();
-        assert!(reordered.contains("B-frames"), "{reordered}");
-        assert!(needs(Codec::Hevc, None, false).picture.is_some());
-    }
 }

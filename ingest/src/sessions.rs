@@ -1,0 +1,288 @@
+//! The list of a listener's sessions, for the API: who is there, and ending one.
+//!
+//! Each listener (RTMP, RTSP, SRT, ...) keeps one list and gives each session a place in it, which
+//! it leaves when it is dropped.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::name::StreamName;
+
+/// What a session does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// Neither yet.
+    Idle,
+    /// It watches a stream.
+    Read,
+    /// It writes one.
+    Publish,
+}
+
+impl SessionState {
+    /// The word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Read => "read",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// One session at one moment.
+#[derive(Clone, Debug)]
+pub struct SessionStatus {
+    /// Unique, in the form of a UUID.
+    pub id: String,
+    /// `rtmp`, `rtsp`, `srt`, ...
+    pub protocol: &'static str,
+    /// The peer.
+    pub remote: SocketAddr,
+    /// When it was accepted.
+    pub created: SystemTime,
+    /// What it does.
+    pub state: SessionState,
+    /// The stream that it writes or watches.
+    pub stream: Option<StreamName>,
+    /// The user name that it gave, or empty.
+    pub user: String,
+    /// The query of its URL without credentials, or empty.
+    pub query: String,
+    /// Bytes received from it.
+    pub bytes_in: u64,
+    /// Bytes sent to it.
+    pub bytes_out: u64,
+}
+
+/// The sessions of a listener. Cloning shares them.
+#[derive(Clone)]
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    protocol: &'static str,
+    open: Mutex<HashMap<String, Arc<Entry>>>,
+    idle: AtomicUsize,
+}
+
+struct Entry {
+    id: String,
+    protocol: &'static str,
+    remote: SocketAddr,
+    created: SystemTime,
+    role: Mutex<Role>,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    cancel: CancellationToken,
+}
+
+/// What a session turned out to be.
+struct Role {
+    state: SessionState,
+    stream: Option<StreamName>,
+    user: String,
+    query: String,
+}
+
+impl Sessions {
+    /// An empty list of a listener that speaks `protocol`.
+    pub fn new(protocol: &'static str) -> Self {
+        let shared = Shared { protocol, open: Mutex::default(), idle: AtomicUsize::new(0) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// All sessions, the oldest first.
+    pub fn list(&self) -> Vec<SessionStatus> {
+        let mut list: Vec<_> = self.shared.open.lock().values().map(|e| e.status()).collect();
+        list.sort_by(|a, b| a.created.cmp(&b.created).then_with(|| a.id.cmp(&b.id)));
+        list
+    }
+
+    /// One session.
+    pub fn get(&self, id: &str) -> Option<SessionStatus> {
+        self.shared.open.lock().get(id).map(|entry| entry.status())
+    }
+
+    /// Ends a session; false when there is none of that id.
+    pub fn kick(&self, id: &str) -> bool {
+        let entry = self.shared.open.lock().get(id).cloned();
+        entry.is_some_and(|entry| {
+            entry.cancel.cancel();
+            true
+        })
+    }
+
+    /// How many there are, and how many of them neither publish nor read yet.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.shared.open.lock().len(), self.shared.idle.load(Ordering::Relaxed))
+    }
+
+    /// A place for a session that has just come. `cancel` is cancelled to end it.
+    pub fn open(&self, remote: SocketAddr, cancel: CancellationToken) -> Open {
+        let entry = Arc::new(Entry {
+            id: new_id(),
+            remote,
+            created: SystemTime::now(),
+            protocol: self.shared.protocol,
+            role: Mutex::new(Role {
+                state: SessionState::Idle,
+                stream: None,
+                user: String::new(),
+                query: String::new(),
+            }),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            cancel,
+        });
+        self.shared.idle.fetch_add(1, Ordering::Relaxed);
+        self.shared.open.lock().insert(entry.id.clone(), Arc::clone(&entry));
+        Open { sessions: self.clone(), entry, idle: true, timer: None }
+    }
+}
+
+impl Entry {
+    fn status(&self) -> SessionStatus {
+        let role = self.role.lock();
+        SessionStatus {
+            id: self.id.clone(),
+            protocol: self.protocol,
+            remote: self.remote,
+            created: self.created,
+            state: role.state,
+            stream: role.stream.clone(),
+            user: role.user.clone(),
+            query: role.query.clone(),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A session's place in the list; dropping it takes it off.
+pub struct Open {
+    sessions: Sessions,
+    entry: Arc<Entry>,
+    idle: bool,
+    /// Ends it.
+    timer: Option<tokio::task::AbortHandle>,
+}
+
+impl Open {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.entry.id
+    }
+
+    /// The peer.
+    pub fn remote(&self) -> SocketAddr {
+        self.entry.remote
+    }
+
+    /// Cancelled when the session was kicked or the node stops.
+    pub fn cancel(&self) -> &CancellationToken {
+        &self.entry.cancel
+    }
+
+    /// Ends the session after `lifetime`, if there is one.
+    pub fn limit(&mut self, lifetime: Option<Duration>) {
+        let Some(lifetime) = lifetime else { return };
+        let cancel = self.entry.cancel.clone();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(lifetime).await;
+            cancel.cancel();
+        });
+        self.timer = Some(timer.abort_handle());
+    }
+
+    /// Counts bytes that came from the peer.
+    pub fn received(&self, bytes: u64) {
+        self.entry.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that went to the peer.
+    pub fn sent(&self, bytes: u64) {
+        self.entry.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The session publishes or reads from now on, as `user`. Of the URL's `query` what may be a
+    /// credential is left out.
+    pub fn begin(&mut self, state: SessionState, stream: StreamName, user: &str, query: &str) {
+        let mut role = self.entry.role.lock();
+        role.state = state;
+        role.stream = Some(stream);
+        user.clone_into(&mut role.user);
+        role.query = without_secrets(query);
+        drop(role);
+        self.leave_idle();
+    }
+
+    fn leave_idle(&mut self) {
+        if std::mem::take(&mut self.idle) {
+            self.sessions.shared.idle.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(timer) = &self.timer {
+            timer.abort();
+        }
+        self.leave_idle();
+        self.sessions.shared.open.lock().remove(&self.entry.id);
+    }
+}
+
+/// Keys of a query whose values are credentials.
+const SECRETS: [&str; 6] = ["user", "pass", "password", "token", "jwt", "signature"];
+
+/// A URL's query without what may be a credential.
+pub fn without_secrets(query: &str) -> String {
+    let kept = query.split('&').filter(|pair| {
+        let key = pair.split('=').next().unwrap_or_default();
+        !SECRETS.iter().any(|secret| key.eq_ignore_ascii_case(secret))
+    });
+    kept.collect::<Vec<_>>().join("&")
+}
+
+/// A random id in the form of a UUID (RFC 9562, version 4), as tools for this API expect.
+pub fn new_id() -> String {
+    let mut id = rand::random::<u128>();
+    id = (id & !(0xF << 76)) | (0x4 << 76);
+    id = (id & !(0x3 << 62)) | (0x2 << 62);
+    let hex = format!("{id:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_listed_as_what_it_is_until_it_goes_and_shows_no_secret() {
+        let sessions = Sessions::new("rtsp");
+        let cancel = CancellationToken::new();
+        let mut open = sessions.open(SocketAddr::from(([127, 0, 0, 1], 5)), cancel.clone());
+        assert_eq!(sessions.counts(), (1, 1));
+        let name = StreamName::parse("cam").unwrap();
+        open.begin(SessionState::Read, name.clone(), "tom", "a=1&pass=x&Token=y&b=2");
+        assert_eq!(sessions.counts(), (1, 0));
+        let listed = sessions.get(open.id()).unwrap();
+        assert_eq!(
+            (listed.protocol, listed.stream, listed.user.as_str()),
+            ("rtsp", Some(name), "tom")
+        );
+        assert_eq!(listed.query, "a=1&b=2");
+        assert!(sessions.kick(open.id()) && cancel.is_cancelled());
+        drop(open);
+        assert!(sessions.list().is_empty());
+    }
+}

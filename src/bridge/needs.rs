@@ -1,0 +1,104 @@
+//! What has to be done to a stream so that a kind of reader can take it, and why.
+
+use ingest::views::Takes;
+use pipeline::{Codec, Tracks, h264};
+
+/// What has to be done to a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Why the pictures are re-encoded, if they are.
+    pub picture: Option<String>,
+    /// What the sound is made into, and why, if it is.
+    pub sound: Option<(Codec, String)>,
+}
+
+impl Needs {
+    /// What a stream of these tracks needs; `reordered` when its pictures come out of order.
+    pub fn of(tracks: &Tracks, reordered: bool, takes: &Takes) -> Self {
+        let picture = tracks.video.as_ref().and_then(|video| {
+            if !takes.video.contains(&video.codec) {
+                return Some(format!("{} readers do not all take {}", takes.label, video.codec));
+            }
+            if takes.reordering {
+                return None;
+            }
+            let stated = match video.codec {
+                Codec::H264 => {
+                    let mut assembler = h264::Assembler::new();
+                    let _ = assembler.configure_annex_b(&video.parameter_sets);
+                    assembler.sps().and_then(h264::webrtc_obstacle)
+                }
+                _ => None,
+            };
+            let seen = reordered.then_some(h264::Obstacle::Reordering(1));
+            stated.or(seen).map(|obstacle| obstacle.to_string())
+        });
+        let sound = tracks.audio.as_ref().and_then(|audio| {
+            let made = |codec: &&Codec| matches!(codec, Codec::Opus | Codec::Aac);
+            let into = *takes.audio.iter().find(made)?;
+            let reason = format!("the sound is {}, {} takes {into}", audio.codec, takes.label);
+            (!takes.audio.contains(&audio.codec)).then_some((into, reason))
+        });
+        Self { picture, sound }
+    }
+
+    /// Whether the stream can be taken as it is.
+    pub fn nothing(&self) -> bool {
+        self.picture.is_none() && self.sound.is_none()
+    }
+
+    /// The form's name behind that of its stream.
+    pub(super) fn kind(&self) -> String {
+        let picture = self.picture.as_ref().map(|_| Codec::H264);
+        let sound = self.sound.as_ref().map(|(codec, _)| *codec);
+        let made = picture.into_iter().chain(sound);
+        made.map(|codec| codec.name().to_lowercase()).collect::<Vec<_>>().join("+")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use pipeline::Size;
+    use pipeline::packet::{AudioTrack, VideoTrack};
+
+    use super::*;
+
+    fn tracks(codec: Codec, audio: Option<Codec>) -> Tracks {
+        let audio = audio.map(|codec| AudioTrack {
+            codec,
+            sample_rate: 48_000,
+            channels: 2,
+            config: Bytes::new(),
+        });
+        let parameter_sets = Bytes::new();
+        Tracks { video: Some(VideoTrack { codec, size: Size::new(2, 2), parameter_sets }), audio }
+    }
+
+    #[test]
+    fn only_what_browsers_cannot_play_is_re_encoded_and_the_reason_is_said() {
+        let needs =
+            |codec, audio, reordered| Needs::of(&tracks(codec, audio), reordered, &Takes::WEBRTC);
+        assert!(needs(Codec::H264, Some(Codec::Opus), false).nothing());
+        assert!(needs(Codec::H264, None, false).nothing());
+        let aac = needs(Codec::H264, Some(Codec::Aac), false);
+        assert_eq!((aac.picture, aac.sound.is_some()), (None, true));
+        let reordered = needs(Codec::H264, None, true).picture.unwrap();
+        assert!(reordered.contains("B-frames"), "{reordered}");
+        assert!(needs(Codec::Hevc, None, false).picture.is_some());
+        assert_eq!(needs(Codec::Hevc, Some(Codec::Aac), false).kind(), "h264+opus");
+    }
+
+    #[test]
+    fn each_kind_of_reader_gets_the_sound_that_it_wants_most() {
+        const TAKES: Takes = Takes {
+            label: "RTMP",
+            video: &[Codec::H264],
+            audio: &[Codec::Mp3, Codec::Aac],
+            reordering: true,
+        };
+        let needs = |audio| Needs::of(&tracks(Codec::H264, Some(audio)), true, &TAKES);
+        assert!(needs(Codec::Mp3).nothing() && needs(Codec::Aac).nothing());
+        assert_eq!(needs(Codec::Opus).sound.map(|(into, _)| into), Some(Codec::Aac));
+    }
+}

@@ -1,0 +1,27 @@
+//! WebRTC media and its HTTP routes, which the node joins to its pages.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use ingest::webrtc::{Config, Server};
+
+use super::{Edge, cannot_bind};
+
+/// Starts it.
+pub(crate) fn start(edge: &Edge) -> Result<Server> {
+    let settings = &edge.settings;
+    let config = Config {
+        udp: settings.webrtc.listen,
+        advertised: settings.webrtc.hosts.iter().map(IpAddr::to_string).collect(),
+        origins: settings.http.allow_origins.clone(),
+        sessions_max: settings.webrtc.sessions_max,
+        take_over: settings.rtmp.take_over,
+        ..Config::default()
+    };
+    let (hub, access, views) = (edge.hub.clone(), edge.access.clone(), edge.views.clone());
+    let server = Server::start(config, hub, access, views)
+        .with_context(|| cannot_bind("webrtc.listen", settings.webrtc.listen))?;
+    let (running, until) = (server.clone(), edge.stop.clone());
+    edge.tasks.spawn(running.run(async move { until.cancelled().await }));
+    Ok(server)
+}
