@@ -305,8 +305,7 @@ impl Engine {
         self.shared.slot.set_graph(graph, update_id);
     }
 
-    /// Has frames before `pts` decoded only: those that are needed to get to the live edge of a
-    /// stream, but that nobody wants to see. They count as [`Dropped::Skipped`].
+    /// Has frames before `pts` decoded only, on the way to the live edge: [`Dropped::Skipped`].
     pub fn start_at(&self, pts: Pts) {
         self.shared.start.store(pts.0, Ordering::Release);
     }
