@@ -68,6 +68,87 @@ pub fn push(out: &mut BytesMut, nal: &[u8]) {
     out.put_slice(nal);
 }
 
+/// A length prefix reaches beyond the access unit; the sender's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("NAL unit at byte {at} is said to have {claimed} bytes, {left} are left")]
+pub struct LengthError {
+    /// Byte of the length prefix in the access unit.
+    pub at: usize,
+    /// The length that it states.
+    pub claimed: usize,
+    /// Bytes that follow it.
+    pub left: usize,
+}
+
+/// A unit with lengths of `length_size` (1 to 4) bytes in front of its NAL units (ISO/IEC 14496-15)
+/// with four-byte start codes instead, and without those for whose first byte `drop` holds.
+///
+/// Four-byte lengths are overwritten in place. Other lengths are copied.
+///
+/// # Errors
+/// [`LengthError`] when a length reaches beyond the unit.
+pub fn from_length_prefixed(
+    mut unit: BytesMut,
+    length_size: u8,
+    drop: impl Fn(u8) -> bool,
+) -> Result<BytesMut, LengthError> {
+    if length_size != 4 {
+        let mut out = BytesMut::with_capacity(unit.len() + 64);
+        let mut at = 0;
+        while let Some((begin, end)) = next_prefixed(&unit, at, length_size)? {
+            if begin < end && !drop(unit[begin]) {
+                push(&mut out, &unit[begin..end]);
+            }
+            at = end;
+        }
+        return Ok(out);
+    }
+    let (mut at, mut kept) = (0, 0);
+    while let Some((begin, end)) = next_prefixed(&unit, at, length_size)? {
+        if begin < end && !drop(unit[begin]) {
+            unit[kept..kept + 4].copy_from_slice(&START_CODE);
+            if kept != at {
+                unit.copy_within(begin..end, kept + 4);
+            }
+            kept += 4 + end - begin;
+        }
+        at = end;
+    }
+    unit.truncate(kept);
+    Ok(unit)
+}
+
+/// Appends a unit in Annex B with four-byte lengths in place of its start codes, without the NAL
+/// units for whose first byte `drop` holds.
+pub fn push_length_prefixed(out: &mut BytesMut, unit: &[u8], drop: impl Fn(u8) -> bool) {
+    out.reserve(unit.len() + 16);
+    for nal in nals(unit).filter(|nal| !drop(nal[0])) {
+        out.put_u32(nal.len() as u32);
+        out.put_slice(nal);
+    }
+}
+
+/// First byte and end of the NAL unit whose length stands at byte `at`; `None` at the end.
+fn next_prefixed(
+    unit: &[u8],
+    at: usize,
+    length_size: u8,
+) -> Result<Option<(usize, usize)>, LengthError> {
+    if at == unit.len() {
+        return Ok(None);
+    }
+    let begin = at + usize::from(length_size);
+    let left = unit.len().saturating_sub(begin);
+    let Some(prefix) = unit.get(at..begin) else {
+        return Err(LengthError { at, claimed: 0, left: unit.len() - at });
+    };
+    let claimed = prefix.iter().fold(0_usize, |value, byte| (value << 8) | usize::from(*byte));
+    if claimed > left {
+        return Err(LengthError { at, claimed, left });
+    }
+    Ok(Some((begin, begin + claimed)))
+}
+
 /// Where a NAL unit and its start code lie.
 struct Piece {
     /// First byte of the start code, of which at most four bytes count.

@@ -7,13 +7,18 @@
 
 pub mod aac;
 pub mod annexb;
+pub mod audio;
+pub mod av1;
 mod bits;
 pub mod color;
+pub mod flac;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod graph;
 pub mod h264;
+pub mod hevc;
+pub mod mp3;
 pub mod mpegts;
 mod nodes;
 pub mod opus;
@@ -21,6 +26,9 @@ pub mod packet;
 pub mod run;
 pub mod stage;
 pub mod time;
+pub mod video;
+pub mod vp8;
+pub mod vp9;
 
 pub use frame::{Frame, Size};
 pub use packet::{Codec, Packet, TrackKind, Tracks};

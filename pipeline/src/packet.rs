@@ -5,7 +5,9 @@
 //!
 //! - **H.264, HEVC**: one access unit in Annex B with four-byte start codes and without access unit
 //!   delimiters; a key packet begins with its parameter sets, so decoding can start at any of them.
-//! - **VP8, VP9, AV1**: one frame (AV1: one temporal unit of low-overhead OBUs).
+//! - **AV1**: one temporal unit of OBUs with size fields and without temporal delimiters; a key
+//!   packet begins with the sequence header.
+//! - **VP8, VP9**: one frame, or what VP9 calls a superframe.
 //! - **AAC**: one raw frame without ADTS header; the AudioSpecificConfig is in the track.
 //! - **Opus**: one packet of RFC 6716.
 //! - **MP3, FLAC**: one frame.
@@ -100,7 +102,9 @@ pub struct VideoTrack {
     pub codec: Codec,
     /// Cropped picture size in pixels, zero by zero while unknown.
     pub size: Size,
-    /// Parameter sets in Annex B with four-byte start codes, empty while unknown.
+    /// Empty while unknown. H.264, HEVC: parameter sets in Annex B with four-byte start codes.
+    /// AV1: the sequence header OBU with its size field. VP9: the VPCodecConfigurationRecord.
+    /// VP8: always empty. [`crate::video::Description`] says what containers make of it.
     pub parameter_sets: Bytes,
 }
 
@@ -113,7 +117,7 @@ pub struct AudioTrack {
     pub sample_rate: u32,
     /// Number of channels.
     pub channels: u8,
-    /// AAC: AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1). Opus: empty. Others: codec header.
+    /// AAC: AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1). FLAC: [`crate::flac`]. Others: empty.
     pub config: Bytes,
 }
 

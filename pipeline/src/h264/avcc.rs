@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::annexb::{START_CODE, nals, push};
+use crate::annexb::{from_length_prefixed, nals, push, push_length_prefixed};
 
 use super::{ChromaFormat, Error, NalKind, PARAMETER_SETS_BYTES_MAX, SpsInfo};
 
@@ -148,59 +148,16 @@ impl DecoderConfiguration {
 /// # Errors
 /// [`Error::Length`] when a length reaches beyond the unit, [`Error::OutOfRange`] for another
 /// `length_size`.
-pub fn to_annex_b(mut unit: BytesMut, length_size: u8) -> Result<BytesMut, Error> {
+pub fn to_annex_b(unit: BytesMut, length_size: u8) -> Result<BytesMut, Error> {
     if !(1..=4).contains(&length_size) {
         return Err(Error::OutOfRange { field: "lengthSizeMinusOne", value: length_size.into() });
     }
-    if length_size < 4 {
-        let mut out = BytesMut::with_capacity(unit.len() + 64);
-        let mut at = 0;
-        while let Some((begin, end)) = next_prefixed(&unit, at, length_size)? {
-            if begin < end && !NalKind::of(unit[begin]).is_dropped() {
-                push(&mut out, &unit[begin..end]);
-            }
-            at = end;
-        }
-        return Ok(out);
-    }
-    let (mut at, mut kept) = (0, 0);
-    while let Some((begin, end)) = next_prefixed(&unit, at, length_size)? {
-        if begin < end && !NalKind::of(unit[begin]).is_dropped() {
-            unit[kept..kept + 4].copy_from_slice(&START_CODE);
-            if kept != at {
-                unit.copy_within(begin..end, kept + 4);
-            }
-            kept += 4 + end - begin;
-        }
-        at = end;
-    }
-    unit.truncate(kept);
-    Ok(unit)
+    Ok(from_length_prefixed(unit, length_size, |header| NalKind::of(header).is_dropped())?)
 }
 
 /// The inverse: an access unit in Annex B with four-byte lengths in place of its start codes.
 pub fn to_length_prefixed(unit: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(unit.len() + 16);
-    for nal in nals(unit) {
-        out.put_u32(nal.len() as u32);
-        out.put_slice(nal);
-    }
+    push_length_prefixed(&mut out, unit, |_| false);
     out.freeze()
-}
-
-/// First byte and end of the NAL unit whose length stands at byte `at`; `None` at the end.
-fn next_prefixed(unit: &[u8], at: usize, length_size: u8) -> Result<Option<(usize, usize)>, Error> {
-    if at == unit.len() {
-        return Ok(None);
-    }
-    let begin = at + usize::from(length_size);
-    let left = unit.len().saturating_sub(begin);
-    let Some(prefix) = unit.get(at..begin) else {
-        return Err(Error::Length { at, claimed: 0, left: unit.len() - at });
-    };
-    let claimed = prefix.iter().fold(0_usize, |value, byte| (value << 8) | usize::from(*byte));
-    if claimed > left {
-        return Err(Error::Length { at, claimed, left });
-    }
-    Ok(Some((begin, begin + claimed)))
 }

@@ -20,9 +20,11 @@ pub use avcc::{DecoderConfiguration, to_annex_b, to_length_prefixed};
 pub use rewrite::{unit_with_no_reordering, with_no_reordering};
 pub use slice::{SliceHead, SliceKind, is_idr, is_recovery_point, is_reference};
 pub use sps::{ChromaFormat, SpsInfo};
+pub(crate) use sps::color_of;
+pub(crate) use vui::sample_aspect;
 pub use vui::{BitstreamRestriction, ColorDescription, Timing, Vui};
 
-pub use crate::annexb::nals;
+pub use crate::annexb::{LengthError, nals};
 
 /// Bytes of all parameter sets of one stream together, at most.
 pub const PARAMETER_SETS_BYTES_MAX: usize = 64 * 1024;
@@ -56,15 +58,8 @@ pub enum Error {
         nal_type: u8,
     },
     /// A length prefix reaches beyond the access unit.
-    #[error("H.264 NAL unit at byte {at} is said to have {claimed} bytes, {left} are left")]
-    Length {
-        /// Byte of the length prefix in the access unit.
-        at: usize,
-        /// The length that it states.
-        claimed: usize,
-        /// Bytes that follow it.
-        left: usize,
-    },
+    #[error("H.264 {0}")]
+    Length(#[from] LengthError),
     /// A key picture whose parameter sets never came.
     #[error("H.264 key picture refers to parameter set {pps} that was never sent")]
     MissingParameterSets {

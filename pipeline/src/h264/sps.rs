@@ -8,7 +8,7 @@ use std::fmt;
 use crate::bits::BitReader;
 use crate::frame::{Color, Matrix, Size};
 
-use super::vui::{Vui, read_vui};
+use super::vui::{ColorDescription, Vui, read_vui};
 use super::{Error, NalKind};
 
 /// How chroma is sampled (`chroma_format_idc`).
@@ -80,14 +80,8 @@ impl SpsInfo {
 
     /// Matrix and range of the pictures; what is not signalled follows from the size.
     pub fn color(&self) -> Color {
-        let unsignalled = Color::unsignalled(self.size);
-        let Some(vui) = &self.vui else { return unsignalled };
-        let matrix = match vui.color.map(|color| color.matrix) {
-            Some(1) => Matrix::Bt709,
-            Some(4..=6) => Matrix::Bt601,
-            _ => unsignalled.matrix,
-        };
-        Color { matrix, full_range: vui.full_range }
+        let vui = self.vui.as_ref();
+        color_of(self.size, vui.and_then(|vui| vui.color), vui.is_some_and(|vui| vui.full_range))
     }
 
     /// Frames in a second as far as stated.
@@ -112,6 +106,16 @@ impl SpsInfo {
             _ => "other",
         }
     }
+}
+
+/// Matrix and range of pictures of this size as far as they are signalled.
+pub(crate) fn color_of(size: Size, color: Option<ColorDescription>, full_range: bool) -> Color {
+    let matrix = match color.map(|color| color.matrix) {
+        Some(1) => Matrix::Bt709,
+        Some(4..=6) => Matrix::Bt601,
+        _ => Color::unsignalled(size).matrix,
+    };
+    Color { matrix, full_range }
 }
 
 /// A parsed SPS and the bits where its tail can be written anew.

@@ -225,7 +225,7 @@ fn four_byte_lengths_become_start_codes_in_place() {
         assert_eq!(to_annex_b(data, size).unwrap(), unit(&[IDR, DELTA]), "length size {size}");
     }
     let error = to_annex_b(BytesMut::from(&[0, 0, 0, 9, 0x65][..]), 4).unwrap_err();
-    assert_eq!(error, Error::Length { at: 0, claimed: 9, left: 1 });
+    assert_eq!(error, Error::Length(LengthError { at: 0, claimed: 9, left: 1 }));
     assert_eq!(to_length_prefixed(&unit(&[IDR, DELTA])), prefixed(&[IDR, DELTA], 4));
 }
 

@@ -64,7 +64,7 @@ pub(super) fn read_vui(f: &mut Fields<'_>) -> Result<(Vui, usize), Error> {
         let number = f.bits(8, "aspect_ratio_idc")?;
         let (width, height) = match number {
             255 => (f.bits(16, "sar_width")? as u16, f.bits(16, "sar_height")? as u16),
-            _ => SAMPLE_ASPECTS.get(number as usize).copied().unwrap_or((0, 0)),
+            _ => sample_aspect(number),
         };
         vui.sample_aspect = (width > 0 && height > 0).then_some((width, height));
     }
@@ -133,6 +133,12 @@ fn skip_hrd(f: &mut Fields<'_>) -> Result<(), Error> {
     }
     f.bits(20, "hrd delay lengths")?;
     Ok(())
+}
+
+/// The shape of a pixel by `aspect_ratio_idc`, zero by zero for what is reserved (ITU-T H.273
+/// table 2, which HEVC shares).
+pub(crate) fn sample_aspect(number: u32) -> (u16, u16) {
+    SAMPLE_ASPECTS.get(number as usize).copied().unwrap_or((0, 0))
 }
 
 /// Table E-1, by `aspect_ratio_idc`.

@@ -27,7 +27,6 @@
 mod collect;
 mod crc;
 mod demux;
-mod hevc;
 mod mux;
 mod output;
 mod pes;

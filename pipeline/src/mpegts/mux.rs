@@ -4,13 +4,14 @@ use bytes::{BufMut, BytesMut};
 
 use crate::aac::{self, AudioSpecificConfig};
 use crate::h264::NalKind;
+use crate::hevc;
 use crate::opus::{self, ControlHeader};
 use crate::packet::{Codec, Packet, TrackKind, Tracks};
 use crate::time::{Pts, Ticks};
 
 use super::pes::{PesHead, times_bytes};
 use super::psi::{self, Elementary, PAT_PID};
-use super::{CLOCK_MODULUS, PACKET_BYTES, PES_LENGTH_FULL, SYNC, UNIT_BYTES_MAX, hevc};
+use super::{CLOCK_MODULUS, PACKET_BYTES, PES_LENGTH_FULL, SYNC, UNIT_BYTES_MAX};
 
 const PMT_PID: u16 = 0x1000;
 const VIDEO_PID: u16 = 0x0100;
@@ -18,6 +19,9 @@ const AUDIO_PID: u16 = 0x0101;
 
 /// An access unit delimiter that allows all slice types, with its start code (H.264 7.3.2.4).
 const H264_DELIMITER: [u8; 6] = [0, 0, 0, 1, 9, 0xf0];
+
+/// The same for HEVC (H.265 7.3.2.5).
+const HEVC_DELIMITER: [u8; 7] = [0, 0, 0, 1, 0x46, 0x01, 0x50];
 
 /// Media time after which the tables are repeated, for readers that join in the middle.
 const TABLES_PERIOD: Ticks = Ticks::from_millis(100);
@@ -208,8 +212,11 @@ impl Muxer {
                     before.put_slice(&H264_DELIMITER);
                 }
             }
-            Codec::Hevc if !hevc::begins_with_delimiter(data) => {
-                before.put_slice(&hevc::DELIMITER);
+            Codec::Hevc => {
+                let first = data.get(4).map(|header| hevc::NalKind::of(*header));
+                if first != Some(hevc::NalKind::AccessUnitDelimiter) {
+                    before.put_slice(&HEVC_DELIMITER);
+                }
             }
             Codec::Aac => {
                 if let Some(config) = &self.aac {

@@ -6,19 +6,20 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::frame::Size;
-use crate::h264::Assembler;
 use crate::packet::{AudioTrack, Codec, Packet, TrackKind, Tracks, VideoTrack};
 use crate::time::{Pts, Unwrapper};
+use crate::video::Assembler;
 
 use super::collect::Unit;
 use super::psi::Elementary;
 use super::sound::{Sound, Splitter};
-use super::{Event, Stats, hevc};
+use super::{Event, Stats};
 
 /// Where units of one program go.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    assembler: Assembler,
+    /// Of the picture's codec, while there is a picture.
+    assembler: Option<Assembler>,
     /// A key picture came.
     started: bool,
     splitter: Option<Splitter>,
@@ -31,7 +32,7 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn begin_video(&mut self, stream: Option<Elementary>) {
-        self.assembler = Assembler::new();
+        self.assembler = stream.and_then(|stream| Assembler::new(stream.codec));
         self.started = false;
         self.news = true;
         self.tracks.video = stream.map(|stream| VideoTrack {
@@ -72,28 +73,22 @@ impl Output {
             stats.untimed_units += 1;
             return;
         };
-        let (data, key) = if codec == Codec::Hevc {
-            hevc::canonical_unit(&unit.data)
-        } else {
-            match self.assembler.annex_b(unit.data) {
-                Ok(Some(unit)) => {
-                    if unit.changed {
-                        self.tracks.video = self.assembler.track();
-                        self.news = true;
-                    }
-                    (unit.data, unit.key)
+        let Some(assembler) = &mut self.assembler else { return };
+        let (data, key) = match assembler.unit(unit.data) {
+            Ok(Some(unit)) => {
+                if unit.changed {
+                    self.tracks.video = assembler.track();
+                    self.news = true;
                 }
-                // Parameter sets in a unit of their own; the assembler has kept them.
-                Ok(None) => return,
-                Err(_) => {
-                    stats.broken_units += 1;
-                    return;
-                }
+                (unit.data, unit.key)
+            }
+            // Parameter sets in a unit of their own; the assembler has kept them.
+            Ok(None) => return,
+            Err(_) => {
+                stats.broken_units += 1;
+                return;
             }
         };
-        if data.is_empty() {
-            return;
-        }
         self.started |= key;
         if !self.started {
             stats.units_before_key += 1;
