@@ -2,6 +2,8 @@
 //!
 //! Each target takes any bytes, must end in bounded time and memory, and asserts what holds for
 //! all inputs: nothing panics, and cutting a stream elsewhere changes nothing.
+//!
+//! This file is long because all targets and their seeds stand side by side.
 
 use std::time::Instant;
 
@@ -11,6 +13,7 @@ use crate::aac::{AdtsHeader, AudioSpecificConfig};
 use crate::h264::{self, Assembler, DecoderConfiguration, SliceHead, SpsInfo};
 use crate::mpegts::{Demuxer, Event};
 use crate::opus::{self, ControlHeader};
+use crate::{av1, flac, hevc, mp3, video, vp8, vp9};
 
 /// One reader of outside bytes.
 pub struct Target {
@@ -37,6 +40,40 @@ const RECORD: &[u8] = &[
     0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
 ];
 
+/// x265's, of 320x180.
+const HEVC_SPS: &[u8] = &[
+    0x42, 1, 1, 1, 0x60, 0, 0, 3, 0, 0x90, 0, 0, 3, 0, 0, 3, 0, 0x3c, 0xa0, 0x0a, 8, 0x0c, 0x1f,
+    0x3e, 0x59, 0x59, 0x52, 0x93, 0x0b, 0xc0, 0x5a, 2, 0, 0, 3, 0, 2, 0, 0, 3, 0, 0x3c, 0x10,
+];
+
+/// With a delimiter in front and the beginning of its picture.
+const HEVC_KEY_UNIT: &[u8] = &[
+    0, 0, 0, 1, 0x46, 1, 0x50, 0, 0, 0, 1, 0x40, 1, 0x0c, 1, 0xff, 0xff, 1, 0x60, 0, 0, 3, 0, 0x90,
+    0, 0, 3, 0, 0, 3, 0, 0x3c, 0x95, 0x94, 9, 0, 0, 0, 1, 0x42, 1, 1, 1, 0x60, 0, 0, 3, 0, 0x90, 0,
+    0, 3, 0, 0, 3, 0, 0x3c, 0xa0, 0x0a, 8, 0x0c, 0x1f, 0x3e, 0x59, 0x59, 0x52, 0x93, 0x0b, 0xc0,
+    0x5a, 2, 0, 0, 3, 0, 2, 0, 0, 3, 0, 0x3c, 0x10, 0, 0, 0, 1, 0x44, 1, 0xc0, 0x73, 0xc1, 0x89, 0,
+    0, 0, 1, 0x28, 1, 0xac, 0x21, 0x30, 0xb9, 0x82, 0xcc, 0x53, 0x69, 0xed, 0x3f, 0xb0, 0xa2, 0x3e,
+    0xa9, 0x52, 0xe3, 0x23, 0x81, 0xdf, 0xc4, 0x83, 0xae,
+];
+
+const HEVC_RECORD: &[u8] = &[
+    1, 1, 0x60, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 0x3c, 0xf0, 0, 0xfc, 0xfd, 0xf8, 0xf8, 0, 0, 0x0f, 3,
+    0xa0, 0, 1, 0, 0x18, 0x40, 1, 0x0c, 1, 0xff, 0xff, 1, 0x60, 0, 0, 3, 0, 0x90, 0, 0, 3, 0, 0, 3,
+    0, 0x3c, 0x95, 0x94, 9, 0xa1, 0, 1, 0, 0x2b, 0x42, 1, 1, 1, 0x60, 0, 0, 3, 0, 0x90, 0, 0, 3, 0,
+    0, 3, 0, 0x3c, 0xa0, 0x0a, 8, 0x0c, 0x1f, 0x3e, 0x59, 0x59, 0x52, 0x93, 0x0b, 0xc0, 0x5a, 2, 0,
+    0, 3, 0, 2, 0, 0, 3, 0, 0x3c, 0x10, 0xa2, 0, 1, 0, 6, 0x44, 1, 0xc0, 0x73, 0xc1, 0x89,
+];
+
+/// Profile 0, 352x288.
+const VP9_KEY: &[u8] =
+    &[0x82, 0x49, 0x83, 0x42, 0x00, 0x15, 0xf0, 0x11, 0xf0, 0x00, 0x38, 0x24, 0x1c, 0x18];
+
+/// SVT-AV1's, of 320x180, and the beginning of a key frame.
+const AV1_KEY_UNIT: &[u8] = b"\x12\0\x0a\x0b\0\0\0\x04<\xfe\xcc\xfb\xf9\0@\x32\x04\x10\x01\x02\x03";
+
+const FLAC_HEAD: &[u8] =
+    b"fLaC\x80\0\0\x22\x12\0\x12\0\0\0\0\0\0\0\x0b\xb8\x02\xf0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
 /// All targets of this crate.
 pub const TARGETS: &[Target] = &[
     Target {
@@ -52,6 +89,27 @@ pub const TARGETS: &[Target] = &[
         seeds: &[&[4, 0, 0, 0, 2, 9, 0xf0, 0, 0, 0, 3, 0x65, 0x88, 0x84]],
     },
     Target { name: "h264_decoder_configuration", run: decoder_configuration, seeds: &[RECORD] },
+    Target { name: "hevc_sps", run: hevc_sps, seeds: &[HEVC_SPS] },
+    Target { name: "hevc_unit", run: hevc_unit, seeds: &[HEVC_KEY_UNIT] },
+    Target {
+        name: "hevc_decoder_configuration",
+        run: hevc_decoder_configuration,
+        seeds: &[HEVC_RECORD],
+    },
+    Target { name: "av1_unit", run: av1_unit, seeds: &[AV1_KEY_UNIT] },
+    Target {
+        name: "av1_configuration",
+        run: av1_configuration,
+        seeds: &[b"\x81\0\x0c\0\x0a\x0b\0\0\0\x04<\xfe\xcc\xfb\xf9\0@"],
+    },
+    Target { name: "vp9", run: vp9_frame, seeds: &[VP9_KEY, b"\0\x15\x82\x02\x02\x02\0\0"] },
+    Target {
+        name: "vp8",
+        run: vp8_frame,
+        seeds: &[&[0x10, 2, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xb4, 0]],
+    },
+    Target { name: "mp3", run: mp3_frame, seeds: &[&[0xff, 0xfb, 0x90, 0x64]] },
+    Target { name: "flac", run: flac_head, seeds: &[FLAC_HEAD] },
     Target {
         name: "aac",
         run: aac,
@@ -111,6 +169,73 @@ fn decoder_configuration(bytes: &[u8]) {
     let mut assembler = Assembler::new();
     let _ = assembler.configure(&record);
     let _ = assembler.track();
+}
+
+fn hevc_sps(bytes: &[u8]) {
+    let parsed = hevc::SpsInfo::parse(bytes);
+    if let (Ok(info), Ok(rewritten)) = (parsed, hevc::with_no_reordering(bytes)) {
+        let _ = (info.color(), info.frames_per_second(), info.profile.codec_string());
+        let again = hevc::SpsInfo::parse(&rewritten);
+        assert!(again.is_ok_and(|again| again.reorder_frames == 0 && again.size == info.size));
+    }
+}
+
+/// What an assembler made canonical stays as it is.
+fn stays(mut assembler: video::Assembler, bytes: &[u8]) {
+    let Ok(Some(first)) = assembler.unit(Bytes::copy_from_slice(bytes)) else { return };
+    let again = assembler.unit(first.data.clone());
+    assert!(again.is_ok_and(|again| again.is_some_and(|again| again.data == first.data)));
+    if let Some(track) = assembler.track() {
+        assert!(track.size.is_valid());
+        let _ = video::Description::of(&track);
+    }
+}
+
+fn hevc_unit(bytes: &[u8]) {
+    stays(video::Assembler::Hevc(hevc::Assembler::new()), bytes);
+    let _ = hevc::unit_with_no_reordering(&Bytes::copy_from_slice(bytes));
+    let _ = hevc::Assembler::new().length_prefixed(BytesMut::from(bytes));
+}
+
+fn hevc_decoder_configuration(bytes: &[u8]) {
+    let Ok(record) = hevc::DecoderConfiguration::parse(bytes) else { return };
+    assert_eq!(hevc::DecoderConfiguration::parse(&record.to_bytes()).as_ref(), Ok(&record));
+    let mut assembler = hevc::Assembler::new();
+    let _ = assembler.configure(&record);
+    let _ = assembler.track();
+}
+
+fn av1_unit(bytes: &[u8]) {
+    stays(video::Assembler::Av1(av1::Assembler::new()), bytes);
+}
+
+fn av1_configuration(bytes: &[u8]) {
+    let Ok(record) = av1::CodecConfiguration::parse(bytes) else { return };
+    assert_eq!(av1::CodecConfiguration::parse(&record.to_bytes()).as_ref(), Ok(&record));
+    let mut assembler = av1::Assembler::new();
+    let _ = assembler.configure(&record);
+    let _ = assembler.track().map(|track| video::Description::of(&track));
+}
+
+fn vp9_frame(bytes: &[u8]) {
+    stays(video::Assembler::Vp9(vp9::Assembler::new()), bytes);
+    let _ = vp9::record(bytes);
+}
+
+fn vp8_frame(bytes: &[u8]) {
+    stays(video::Assembler::Vp8(vp8::Assembler::new()), bytes);
+}
+
+fn mp3_frame(bytes: &[u8]) {
+    if let Ok(header) = mp3::FrameHeader::parse(bytes) {
+        assert!(header.sample_rate >= 8000 && header.frame_bytes != Some(0));
+    }
+}
+
+fn flac_head(bytes: &[u8]) {
+    if let Ok(info) = flac::StreamInfo::parse(bytes) {
+        assert_eq!(flac::StreamInfo::parse(&info.config()), Ok(info));
+    }
 }
 
 fn aac(bytes: &[u8]) {

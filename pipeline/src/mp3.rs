@@ -64,8 +64,7 @@ impl FrameHeader {
             2 => 32_000,
             value => return unsupported("sampling_frequency", value),
         } / halved;
-        const FIRST: [u32; 15] =
-            [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
+        const FIRST: [u32; 15] = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
         const SECOND: [u32; 15] = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
         let table = if first { &FIRST } else { &SECOND };
         let Some(&kbits) = table.get(usize::from(c >> 4)) else {

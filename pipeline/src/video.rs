@@ -270,8 +270,7 @@ fn of_av1(track: &VideoTrack) -> Result<Description, Error> {
     let info = assembler.sequence_header().ok_or(av1::Error::MissingSequenceHeader)?;
     let record = av1::CodecConfiguration::from_sequence_header(&track.parameter_sets)?;
     let tier = if info.high_tier { 'H' } else { 'M' };
-    let mut codecs =
-        format!("av01.{}.{:02}{tier}.{:02}", info.profile, info.level, info.bit_depth);
+    let mut codecs = format!("av01.{}.{:02}{tier}.{:02}", info.profile, info.level, info.bit_depth);
     // AV1 in ISO base media files, 5: what follows may be left out where it is the common case.
     let usual = ColorDescription { primaries: 1, transfer: 1, matrix: 1 };
     let mono = info.chroma_format == ChromaFormat::Monochrome;

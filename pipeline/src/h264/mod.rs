@@ -19,8 +19,8 @@ pub use assemble::{Assembler, Unit, prepend_parameter_sets};
 pub use avcc::{DecoderConfiguration, to_annex_b, to_length_prefixed};
 pub use rewrite::{unit_with_no_reordering, with_no_reordering};
 pub use slice::{SliceHead, SliceKind, is_idr, is_recovery_point, is_reference};
-pub use sps::{ChromaFormat, SpsInfo};
 pub(crate) use sps::color_of;
+pub use sps::{ChromaFormat, SpsInfo};
 pub(crate) use vui::sample_aspect;
 pub use vui::{BitstreamRestriction, ColorDescription, Timing, Vui};
 

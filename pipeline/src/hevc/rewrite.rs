@@ -38,6 +38,9 @@ pub fn with_no_reordering(nal: &[u8]) -> Result<Vec<u8>, Error> {
     // The stop bit is the last one that is set; it is written anew.
     let rest: Vec<bool> = std::iter::from_fn(|| from.bit()).collect();
     let stop = rest.iter().rposition(|bit| *bit).ok_or_else(missing)?;
+    if layout.behind + stop < layout.end {
+        return Err(missing());
+    }
     rest[..stop].iter().for_each(|bit| to.bit(*bit));
     let mut out = Vec::with_capacity(nal.len() + 4);
     out.extend_from_slice(&nal[..2]);

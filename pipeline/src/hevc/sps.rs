@@ -72,6 +72,8 @@ pub(super) struct Layout {
     pub(super) ordering: usize,
     /// Bit behind the last of the ordering information.
     pub(super) behind: usize,
+    /// Bit behind all that was read.
+    pub(super) end: usize,
 }
 
 /// Fields by name, so that an error says which one is wrong.
@@ -159,7 +161,8 @@ pub(super) fn read(nal: &[u8]) -> Result<Layout, Error> {
         buffering_minus1,
         vui,
     };
-    Ok(Layout { info, ordering, behind })
+    let end = f.bits.position();
+    Ok(Layout { info, ordering, behind, end })
 }
 
 fn coded_size(f: &mut Fields<'_>) -> Result<Size, Error> {
