@@ -21,5 +21,9 @@ mod publisher;
 mod security;
 #[path = "webrtc/server.rs"]
 mod server;
+#[path = "webrtc/tcp.rs"]
+mod tcp;
 #[path = "webrtc/viewer.rs"]
 mod viewer;
+#[path = "webrtc/workers.rs"]
+mod workers;

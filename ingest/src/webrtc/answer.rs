@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use rand::Rng;
 
 use super::Role;
-use super::ice::{self, Credentials};
+use super::ice::{self, Credentials, Transports};
 use super::sctp;
 use super::sdp::{Fingerprint, Kind, Offer, Payload, Section, Setup, Transport};
 use crate::rtp::packet::{PLAYOUT_DELAY_URI, TRANSPORT_CC_URI};
@@ -84,6 +84,7 @@ pub(crate) struct Local<'a> {
     pub(crate) credentials: &'a Credentials,
     pub(crate) fingerprint: &'a str,
     pub(crate) candidates: &'a [SocketAddr],
+    pub(crate) transports: Transports,
     /// `profile_idc` of the stream that a viewer is going to get, if it is known.
     pub(crate) profile: Option<u8>,
 }
@@ -296,7 +297,7 @@ fn write(
         if role == Role::Viewer {
             sources(&mut text, section.kind, medium);
         }
-        text.push_str(&ice::candidate_lines(local.candidates));
+        text.push_str(&ice::candidate_lines(local.candidates, local.transports));
     }
     text
 }
@@ -326,7 +327,7 @@ fn data_channel(text: &mut String, section: &Section, agreed: &Agreed, local: &L
     ours(text, agreed, local);
     let (port, most) = (sctp::PORT, sctp::MESSAGE_BYTES_MAX);
     let _ = write!(text, "a=sctp-port:{port}\r\na=max-message-size:{most}\r\n");
-    text.push_str(&ice::candidate_lines(local.candidates));
+    text.push_str(&ice::candidate_lines(local.candidates, local.transports));
 }
 
 /// Port 0, and the formats as they came (RFC 3264 6).
@@ -408,6 +409,7 @@ pub(crate) fn restart_fragment(
     mids: &[(String, Option<String>)],
     credentials: &Credentials,
     candidates: &[SocketAddr],
+    transports: Transports,
 ) -> String {
     let bundled: Vec<&str> = mids.iter().filter_map(|(_, mid)| mid.as_deref()).collect();
     let mut text = String::new();
@@ -422,7 +424,7 @@ pub(crate) fn restart_fragment(
             let _ = write!(text, "a=mid:{mid}\r\n");
         }
     }
-    text.push_str(&ice::candidate_lines(candidates));
+    text.push_str(&ice::candidate_lines(candidates, transports));
     text
 }
 

@@ -28,8 +28,13 @@ fn parse(text: &str) -> Offer {
 fn answered(text: &str, role: Role, profile: Option<u8>) -> Result<(Agreed, String), Refused> {
     let credentials = Credentials { ufrag: "ours".into(), password: "our password".into() };
     let candidates = [SocketAddr::from(([127, 0, 0, 1], 8189))];
-    let local =
-        Local { credentials: &credentials, fingerprint: "CD", candidates: &candidates, profile };
+    let local = Local {
+        credentials: &credentials,
+        fingerprint: "CD",
+        candidates: &candidates,
+        transports: Transports { udp: true, tcp: false },
+        profile,
+    };
     answer(&parse(text), role, &local)
 }
 

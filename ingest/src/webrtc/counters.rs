@@ -27,6 +27,10 @@ pub struct Counters {
     pub datagrams_received: AtomicU64,
     /// Datagrams that belonged to no session, were not authentic or not readable.
     pub datagrams_dropped: AtomicU64,
+    /// Datagrams that reached another worker than their session's and were handed over.
+    pub strays: AtomicU64,
+    /// Those that were dropped because the other worker had no room.
+    pub strays_dropped: AtomicU64,
     /// RTP packets sent, repeated ones included.
     pub packets_sent: AtomicU64,
     /// Bytes of protected RTP sent, without UDP and IP headers.
@@ -55,6 +59,44 @@ pub struct Counters {
     pub frames_skipped: AtomicU64,
     /// From the write into the hub to the last packet of the frame sent to the last viewer.
     pub write_to_sent: Histogram,
+}
+
+impl Counters {
+    /// Adds the figures of another to these. Each worker counts on its own, so that no two cores
+    /// write the same memory.
+    pub(crate) fn merge(&self, other: &Self) {
+        let (a, b) = (self, other);
+        for (sum, more) in [
+            (&a.publishers, &b.publishers),
+            (&a.viewers, &b.viewers),
+            (&a.sessions_connected, &b.sessions_connected),
+            (&a.sessions_refused, &b.sessions_refused),
+            (&a.sessions_panicked, &b.sessions_panicked),
+            (&a.datagrams_received, &b.datagrams_received),
+            (&a.datagrams_dropped, &b.datagrams_dropped),
+            (&a.strays, &b.strays),
+            (&a.strays_dropped, &b.strays_dropped),
+            (&a.packets_sent, &b.packets_sent),
+            (&a.bytes_sent, &b.bytes_sent),
+            (&a.sends, &b.sends),
+            (&a.packets_dropped, &b.packets_dropped),
+            (&a.packets_received, &b.packets_received),
+            (&a.bytes_received, &b.bytes_received),
+            (&a.packets_lost, &b.packets_lost),
+            (&a.nacks_received, &b.nacks_received),
+            (&a.nacks_sent, &b.nacks_sent),
+            (&a.packets_resent, &b.packets_resent),
+            (&a.plis_received, &b.plis_received),
+            (&a.plis_sent, &b.plis_sent),
+            (&a.frames_skipped, &b.frames_skipped),
+            (&a.write_to_sent.sum_us, &b.write_to_sent.sum_us),
+        ] {
+            add(sum, more.load(Ordering::Relaxed));
+        }
+        for (sum, more) in a.write_to_sent.buckets.iter().zip(&b.write_to_sent.buckets) {
+            add(sum, more.load(Ordering::Relaxed));
+        }
+    }
 }
 
 /// Adds to a figure.

@@ -18,6 +18,8 @@ pub(crate) enum End {
     Closed,
     #[error("the client deleted it")]
     Deleted,
+    #[error("its time is over")]
+    Expired,
     #[error("it was kicked")]
     Kicked,
     #[error("no check of the peer came in time")]

@@ -9,7 +9,7 @@ use super::Role;
 use super::answer::{self, Local};
 use super::channels::Channels;
 use super::http::Route;
-use super::ice::Credentials;
+use super::ice::{Credentials, Transports};
 use super::mux::Content;
 use super::sctp;
 use super::sdp::Offer;
@@ -59,6 +59,7 @@ pub fn offer(bytes: &[u8]) {
         credentials: &credentials,
         fingerprint: "00",
         candidates: &candidates,
+        transports: Transports { udp: true, tcp: true },
         profile: None,
     };
     for role in [Role::Viewer, Role::Publisher] {

@@ -6,7 +6,7 @@
 //! This file is long because all routes of RFC 9725 and their statuses are compared side by side.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
@@ -20,11 +20,16 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::oneshot;
 
+use super::admission::Full;
 use super::answer::{self, Local};
+use super::counters;
 use super::credentials::Credentials;
 use super::ice;
-use super::order::{Command, Open, OpenError, OpenMedia, Patch, PatchAnswer, PatchError};
+use super::order::{Command, Open, OpenMedia, Patch, PatchAnswer, PatchError};
 use super::sdp::{Offer, SDP_BYTES_MAX};
+use super::session::Facts;
+use super::strays;
+use super::workers::Gone;
 use super::{Role, Server};
 use crate::auth::{self, Action, Grant};
 use crate::hub::{self, PublishError, Publisher};
@@ -150,10 +155,12 @@ async fn post(
     let offer = Offer::parse(&body)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
 
+    let query = uri.query().unwrap_or_default();
+    let transports = ice::Transports::of_query(query, shared.config.tcp)
+        .map_err(|text| Problem::new(StatusCode::BAD_REQUEST, text))?;
     let id = ice::secret()[..16].to_owned();
     let user_agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
     let user_agent: String = user_agent.unwrap_or_default().chars().take(USER_AGENT_MAX).collect();
-    let query = uri.query().unwrap_or_default();
     let found = Credentials::of(&parts.headers, query);
     let question = auth::Request {
         action: if role == Role::Publisher { Action::Publish } else { Action::Read },
@@ -183,7 +190,12 @@ async fn post(
     })?;
     let Grant { name, lifetime } = grant;
 
-    let credentials = ice::Credentials::generate(0);
+    let seat = shared.admission.admit(peer.ip()).map_err(|refused| {
+        counters::add(&shared.counters.sessions_refused, 1);
+        full(refused)
+    })?;
+    let worker = seat.worker();
+    let credentials = ice::Credentials::generate(worker);
     let reader = match role {
         Role::Viewer => Some(view(server, &name).await?),
         Role::Publisher => None,
@@ -192,6 +204,7 @@ async fn post(
         credentials: &credentials,
         fingerprint: shared.identity.fingerprint(),
         candidates: &shared.candidates,
+        transports,
         profile: reader.as_ref().and_then(|reader| profile(server, reader)),
     };
     let (agreed, text) = answer::answer(&offer, role, &local)
@@ -210,34 +223,28 @@ async fn post(
             OpenMedia::Publish(writer.map_err(taken)?)
         }
     };
-    let (secret, etag) = (ice::secret(), ice::secret()[..16].to_owned());
-    let open = Open {
-        id: id.clone(),
+    let (secret, etag) = (ice::session_secret(worker), ice::secret()[..16].to_owned());
+    let facts = Facts {
+        id,
         secret: secret.clone(),
         etag: etag.clone(),
         role,
         stream: name,
+        may_steer,
         requested_from: peer,
         user_agent,
-        agreed,
-        credentials,
-        media,
-        may_steer,
+        mids: agreed.mids.clone(),
+        transports,
+        since: SystemTime::now(),
+        until: lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime)),
     };
+    let open = Open { facts, agreed, credentials, media, seat };
     let (reply, opened) = oneshot::channel();
-    send(server, Command::Open(Box::new(open), reply)).await?;
-    match opened.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(full(&error)),
-        Err(_) => return Err(stopping()),
-    }
-    if let Some(lifetime) = lifetime {
-        let server = server.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(lifetime).await;
-            server.kick(&id).await;
-        });
-    }
+    shared.workers.send(worker, Command::Open(Box::new(open), reply)).await.map_err(stopping)?;
+    let opened = opened.await.map_err(|_| stopping(Gone))?;
+    opened.map_err(|error| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry()
+    })?;
     let location = format!("{}/{secret}", uri.path().trim_end_matches('/'));
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = StatusCode::CREATED;
@@ -292,8 +299,8 @@ async fn patch(
     let etag = (tag != "*").then(|| tag.trim_start_matches("W/").trim_matches('"').to_owned());
     let patch = Patch { role, secret: secret.to_owned(), etag, fragment };
     let (reply, answer) = oneshot::channel();
-    send(server, Command::Patch(Box::new(patch), reply)).await?;
-    let answer = answer.await.map_err(|_| stopping())?.map_err(|error| {
+    of_session(server, secret, Command::Patch(Box::new(patch), reply)).await?;
+    let answer = answer.await.map_err(|_| stopping(Gone))?.map_err(|error| {
         let status = match error {
             PatchError::NoSession => StatusCode::NOT_FOUND,
             PatchError::EntityTag => StatusCode::PRECONDITION_FAILED,
@@ -304,8 +311,9 @@ async fn patch(
     let mut response = Response::new(Body::empty());
     match answer {
         PatchAnswer::Trickled => *response.status_mut() = StatusCode::NO_CONTENT,
-        PatchAnswer::Restarted { credentials, etag, mids } => {
-            let text = answer::restart_fragment(&mids, &credentials, &server.shared.candidates);
+        PatchAnswer::Restarted { credentials, etag, mids, transports } => {
+            let candidates = &server.shared.candidates;
+            let text = answer::restart_fragment(&mids, &credentials, candidates, transports);
             *response.body_mut() = Body::from(text);
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAGMENT));
@@ -317,7 +325,7 @@ async fn patch(
 
 async fn delete(server: &Server, role: Role, secret: &str) -> Result<Response, Problem> {
     let (reply, answer) = oneshot::channel();
-    send(server, Command::Close { role, secret: secret.to_owned(), reply }).await?;
+    of_session(server, secret, Command::Close { role, secret: secret.to_owned(), reply }).await?;
     if answer.await.unwrap_or(false) {
         Ok(Response::new(Body::empty()))
     } else {
@@ -339,11 +347,15 @@ async fn read(headers: &HeaderMap, wanted: &str, body: Body) -> Result<Vec<u8>, 
     Ok(body.into())
 }
 
-async fn send(server: &Server, command: Command) -> Result<(), Problem> {
-    server.shared.commands.send(command).await.map_err(|_| stopping())
+/// Tells the worker of a session something.
+async fn of_session(server: &Server, secret: &str, command: Command) -> Result<(), Problem> {
+    let workers = &server.shared.workers;
+    let worker = strays::worker_of(secret.as_bytes()).filter(|worker| workers.knows(*worker));
+    let none = || Problem::new(StatusCode::NOT_FOUND, PatchError::NoSession.to_string());
+    workers.send(worker.ok_or_else(none)?, command).await.map_err(stopping)
 }
 
-fn stopping() -> Problem {
+fn stopping(_: Gone) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping".into()).retry()
 }
 
@@ -355,12 +367,10 @@ fn taken(error: PublishError) -> Problem {
     }
 }
 
-fn full(error: &OpenError) -> Problem {
+fn full(error: Full) -> Problem {
     let status = match error {
-        OpenError::FromAddress(_) => StatusCode::TOO_MANY_REQUESTS,
-        OpenError::Sessions(_) | OpenError::Handshakes(_) | OpenError::Failed(_) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Full::FromAddress(_) => StatusCode::TOO_MANY_REQUESTS,
+        Full::Sessions(_) | Full::Handshakes(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     Problem::new(status, error.to_string()).retry()
 }

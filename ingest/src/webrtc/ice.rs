@@ -10,6 +10,8 @@ use std::time::Instant;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
+use super::strays;
+
 /// Addresses of one peer that are remembered; the oldest gives way.
 pub(crate) const ADDRESSES_MAX: usize = 8;
 
@@ -25,12 +27,11 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Fresh ones. The first character tells which worker's socket the session lives on, since
-    /// the kernel spreads addresses over sockets by a rule that signalling cannot foresee.
+    /// Fresh ones. The first letter names the worker of the session (see [`super::strays`]).
     pub(crate) fn generate(worker: u8) -> Self {
         let mut random = rand::rng().sample_iter(Alphanumeric).map(char::from);
-        let number = char::from(b'A' + worker % 26);
-        let ufrag = std::iter::once(number).chain(random.by_ref().take(10)).collect();
+        let letter = strays::letter(worker);
+        let ufrag = std::iter::once(letter).chain(random.by_ref().take(10)).collect();
         Self { ufrag, password: random.take(32).collect() }
     }
 }
@@ -40,12 +41,45 @@ pub(crate) fn secret() -> String {
     rand::rng().sample_iter(Alphanumeric).map(char::from).take(32).collect()
 }
 
+/// The same for the URL of a session, of which it names the worker.
+pub(crate) fn session_secret(worker: u8) -> String {
+    format!("{}{}", strays::letter(worker), secret())
+}
+
+/// What carries datagrams between a peer and us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Link {
+    Udp,
+    /// A TCP connection of this worker (RFC 6544), by its number.
+    Tcp(u32),
+}
+
+/// Where a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Source {
+    pub(crate) address: SocketAddr,
+    pub(crate) link: Link,
+}
+
 /// A way to the peer: where it is and which of our addresses it reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Path {
     pub(crate) remote: SocketAddr,
     /// The address that the peer's datagrams were sent to, if the system told.
     pub(crate) local: Option<IpAddr>,
+    pub(crate) link: Link,
+}
+
+impl Path {
+    /// A way over the shared socket.
+    pub(crate) fn udp(remote: SocketAddr, local: Option<IpAddr>) -> Self {
+        Self { remote, local, link: Link::Udp }
+    }
+
+    /// The peer's end of it.
+    pub(crate) fn source(&self) -> Source {
+        Source { address: self.remote, link: self.link }
+    }
 }
 
 /// One session's ICE state.
@@ -55,7 +89,7 @@ pub(crate) struct Ice {
     theirs: String,
     /// What was valid before a restart, until a check with the new ones arrives.
     previous: Option<(Credentials, String)>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Source>,
     selected: Option<Path>,
     consent: Instant,
 }
@@ -64,9 +98,9 @@ pub(crate) struct Ice {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Noted {
     /// An address that proved itself for the first time.
-    pub(crate) added: Option<SocketAddr>,
+    pub(crate) added: Option<Source>,
     /// An address that gave way.
-    pub(crate) forgotten: Option<SocketAddr>,
+    pub(crate) forgotten: Option<Source>,
     /// Media goes another way from now on.
     pub(crate) moved: bool,
     /// A user name fragment that is no longer valid after a restart.
@@ -116,14 +150,15 @@ impl Ice {
         if self.current.ufrag.as_bytes() == ours {
             noted.retired = self.previous.take().map(|(old, _)| old.ufrag);
         }
-        if !self.addresses.contains(&path.remote) {
+        let source = path.source();
+        if !self.addresses.contains(&source) {
             if self.addresses.len() == ADDRESSES_MAX {
-                let selected = self.selected.map(|path| path.remote);
+                let selected = self.selected.map(|path| path.source());
                 let oldest = self.addresses.iter().position(|a| Some(*a) != selected);
                 noted.forgotten = oldest.map(|index| self.addresses.remove(index));
             }
-            self.addresses.push(path.remote);
-            noted.added = Some(path.remote);
+            self.addresses.push(source);
+            noted.added = Some(source);
         }
         if self.selected != Some(path) && (nominated || self.selected.is_none()) {
             noted.moved = true;
@@ -148,8 +183,14 @@ impl Ice {
     }
 
     /// All addresses that proved themselves.
-    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+    pub(crate) fn addresses(&self) -> &[Source] {
         &self.addresses
+    }
+
+    /// Forgets an address that is no more: a connection that was closed.
+    pub(crate) fn forget(&mut self, gone: Source) {
+        self.addresses.retain(|source| *source != gone);
+        self.selected = self.selected.filter(|path| path.source() != gone);
     }
 
     /// Credentials from before stay valid until the peer uses the new ones (RFC 8445 9). Returns
@@ -215,17 +256,54 @@ fn link_local(ip: &IpAddr) -> bool {
     matches!(ip, IpAddr::V6(six) if six.segments()[0] & 0xffc0 == 0xfe80)
 }
 
-/// The candidate lines of an answer or fragment (RFC 8839 5.1), all of them host candidates.
-pub(crate) fn candidate_lines(candidates: &[SocketAddr]) -> String {
+/// What a session's media may travel on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Transports {
+    pub(crate) udp: bool,
+    pub(crate) tcp: bool,
+}
+
+impl Transports {
+    /// What `?transport=` wishes: `udp`, `tcp` or `all`, where `tcp` says whether that is served.
+    ///
+    /// # Errors
+    /// Why there is no such way.
+    pub(crate) fn of_query(query: &str, tcp: bool) -> Result<Self, String> {
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        match pairs.find(|(name, _)| name == "transport").as_ref().map(|(_, value)| value.as_ref())
+        {
+            None | Some("all") => Ok(Self { udp: true, tcp }),
+            Some("udp") => Ok(Self { udp: true, tcp: false }),
+            Some("tcp") if tcp => Ok(Self { udp: false, tcp: true }),
+            Some("tcp") => Err("media over TCP is not served here".into()),
+            Some(_) => Err("transport is one of udp, tcp and all".into()),
+        }
+    }
+}
+
+/// The candidate lines of an answer or fragment (RFC 8839 5.1, RFC 6544 4.5), all of them host
+/// candidates; what is sent over TCP is wanted least.
+pub(crate) fn candidate_lines(candidates: &[SocketAddr], transports: Transports) -> String {
     let mut text = String::new();
-    for (index, address) in candidates.iter().enumerate() {
-        let priority = (126_u32 << 24) + ((65_535 - index as u32) << 8) + 255;
+    let mut foundation = 0;
+    let mut line = |address: &SocketAddr, transport, priority: u32, end| {
+        foundation += 1;
+        let (ip, port) = (address.ip(), address.port());
         text.push_str(&format!(
-            "a=candidate:{} 1 udp {priority} {} {} typ host\r\n",
-            index + 1,
-            address.ip(),
-            address.port()
+            "a=candidate:{foundation} 1 {transport} {priority} {ip} {port} typ host{end}\r\n"
         ));
+    };
+    if transports.udp {
+        for (index, address) in (0..).zip(candidates) {
+            line(address, "udp", (126 << 24) + ((65_535 - index) << 8) + 255, "");
+        }
+    }
+    if transports.tcp {
+        for (index, address) in (0..).zip(candidates) {
+            // RFC 6544 4.2: a host's passive end has direction preference 4.
+            let preference = (4 << 13) + 8191 - index;
+            line(address, "tcp", (90 << 24) + (preference << 8) + 255, " tcptype passive");
+        }
     }
     text.push_str("a=end-of-candidates\r\n");
     text
@@ -236,7 +314,7 @@ mod tests {
     use super::*;
 
     fn path(port: u16) -> Path {
-        Path { remote: SocketAddr::from(([192, 0, 2, 1], port)), local: None }
+        Path::udp(SocketAddr::from(([192, 0, 2, 1], port)), None)
     }
 
     fn credentials(name: &str) -> Credentials {
@@ -251,14 +329,14 @@ mod tests {
         assert_eq!(ice.password(b"a", b"peer"), Some("password of a"));
         assert!(ice.verified(now, b"a", path(1), false).moved);
         let second = ice.verified(now, b"a", path(2), false);
-        assert_eq!((second.added, second.moved), (Some(path(2).remote), false));
+        assert_eq!((second.added, second.moved), (Some(path(2).source()), false));
         assert!(ice.verified(now, b"a", path(2), true).moved);
         assert_eq!(ice.selected(), Some(path(2)));
         for port in 3..20 {
             ice.verified(now, b"a", path(port), false);
         }
         assert_eq!(ice.addresses().len(), ADDRESSES_MAX);
-        assert!(ice.addresses().contains(&path(2).remote));
+        assert!(ice.addresses().contains(&path(2).source()));
     }
 
     #[test]
@@ -272,6 +350,22 @@ mod tests {
         assert_eq!(ice.verified(now, b"b", path(1), true).retired.as_deref(), Some("a"));
         assert!(ice.password(b"a", b"peer").is_none());
         assert!(ice.password(b"b", b"peer2").is_some());
+    }
+
+    #[test]
+    fn candidates_are_those_of_the_transports_that_a_client_wishes() {
+        let lines = |query| {
+            let transports = Transports::of_query(query, true)?;
+            Ok::<_, String>(candidate_lines(&[path(9).remote], transports))
+        };
+        let (udp, tcp) = (" udp 2130706431 192.0.2.1 9 typ host\r\n", " tcptype passive\r\n");
+        let both = lines("user=a").unwrap();
+        assert!(both.contains(udp) && both.contains(tcp), "{both}");
+        let one = lines("transport=tcp").unwrap();
+        assert!(!one.contains(udp) && one.contains(tcp), "{one}");
+        assert!(!lines("transport=udp").unwrap().contains(tcp));
+        assert!(lines("transport=pigeon").unwrap_err().contains("udp, tcp and all"));
+        assert!(Transports::of_query("transport=tcp", false).is_err());
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::time::Instant;
 use super::Role;
 use super::counters::{add, sub};
 use super::end::End;
-use super::ice::{self, Credentials, Ice};
+use super::ice::{self, Credentials, Ice, Link};
 use super::mux::Key;
 use super::order::{Open, OpenError, OpenMedia, Patch, PatchAnswer, PatchError};
 use super::publisher::Publisher;
-use super::session::{Facts, Io, Media, Session};
+use super::session::{Io, Media, Session};
 use super::stream::{self, Stream};
 use super::viewer::Viewer;
 use super::worker::{Event, Worker};
@@ -20,28 +20,13 @@ use crate::name::StreamName;
 
 impl Worker {
     pub(super) fn open(&mut self, open: Open) -> Result<(), OpenError> {
-        let config = &self.settings.config;
-        let ip = open.requested_from.ip().to_canonical();
-        let refused = if self.sessions.len() >= config.sessions_max {
-            Some(OpenError::Sessions(self.sessions.len()))
-        } else if self.handshakes >= config.handshakes_max {
-            Some(OpenError::Handshakes(self.handshakes))
-        } else if self.mux.count(&ip) >= config.sessions_per_ip_max {
-            Some(OpenError::FromAddress(self.mux.count(&ip)))
-        } else {
-            None
-        };
-        if let Some(refused) = refused {
-            add(&self.settings.counters.sessions_refused, 1);
-            return Err(refused);
-        }
         let now = Instant::now();
         let (client, print) = (open.agreed.dtls_client, open.agreed.fingerprint.clone());
         let data = open.agreed.data.is_some();
         let dtls = self.settings.identity.association(client, print, data);
-        let dtls = dtls.map_err(|error| OpenError::Failed(error.to_string()))?;
+        let dtls = dtls.map_err(|error| OpenError(error.to_string()))?;
         let key = Key(self.number());
-        let facts = Facts::of(&open);
+        let facts = open.facts;
         let media = match open.media {
             OpenMedia::View(reader) => {
                 let number = self.watch(&facts.stream, reader, key);
@@ -56,11 +41,10 @@ impl Worker {
             }
         };
         self.mux.add_fragment(&open.credentials.ufrag, key);
-        self.mux.add_ip(ip);
-        self.handshakes += 1;
         self.secrets.insert(facts.secret.clone(), key);
         let ice = Ice::new(now, open.credentials, open.agreed.ufrag.clone());
-        let mut session = Session::new(now, facts, ice, dtls, &open.agreed, media, self.patience);
+        let known = (facts, open.seat);
+        let mut session = Session::new(now, known, ice, dtls, &open.agreed, media, self.patience);
         let next = session.next_timeout(now);
         self.timers.arm(key, &mut session.queued, next);
         self.sessions.insert(key, Box::new(session));
@@ -135,15 +119,16 @@ impl Worker {
         if transport.password.is_none() {
             return Err(PatchError::NoPassword);
         }
-        let credentials = Credentials::generate(0);
+        let credentials = Credentials::generate(self.others.me());
         let retired = session.ice.restart(credentials.clone(), theirs);
         session.open.etag = ice::secret()[..16].to_owned();
         let (etag, mids) = (session.open.etag.clone(), session.open.mids.clone());
+        let transports = session.open.transports;
         self.mux.add_fragment(&credentials.ufrag, key);
         if let Some(retired) = retired {
             self.mux.remove_fragment(&retired);
         }
-        Ok(PatchAnswer::Restarted { credentials, etag, mids })
+        Ok(PatchAnswer::Restarted { credentials, etag, mids, transports })
     }
 
     pub(super) fn end_replaced(&mut self, now: Instant) {
@@ -178,14 +163,13 @@ impl Worker {
         for fragment in session.ice.fragments() {
             self.mux.remove_fragment(fragment);
         }
-        for address in session.ice.addresses() {
-            self.mux.release(address, key);
+        for source in session.ice.addresses() {
+            self.mux.release(source, key);
+            if let Link::Tcp(link) = source.link {
+                self.port.links.close(link);
+            }
         }
-        self.mux.remove_ip(&session.open.requested_from.ip().to_canonical());
         self.secrets.remove(&session.open.secret);
-        if !session.settled {
-            self.handshakes -= 1;
-        }
         match &session.media {
             Media::Publisher(_) => sub(&self.settings.counters.publishers),
             Media::Viewer(viewer) => {

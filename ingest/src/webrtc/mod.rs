@@ -1,20 +1,24 @@
-//! WebRTC for publishers (WHIP, RFC 9725) and viewers (WHEP): all sessions on one UDP port.
+//! WebRTC for publishers (WHIP, RFC 9725) and viewers (WHEP): all sessions on one UDP and one TCP
+//! port, on as many cores as there are.
 //!
-//! A [`Server`] owns the socket and a thread that serves it. HTTP handlers negotiate an answer and
-//! hand the finished session to that thread; from then on nobody else touches it, so packets meet
-//! no lock. Sessions are ICE-lite: the peer checks, we answer, and nothing but an authenticated
+//! A [`Server`] owns a few workers, each a thread with a socket of its own on the one UDP port. HTTP
+//! handlers negotiate an answer and hand the finished session to the worker with the fewest; from
+//! then on nobody else touches it, so packets meet no lock. Sessions are ICE-lite: the peer checks, we answer, and nothing but an authenticated
 //! check ever tells us an address. The media cores are in [`crate::rtp`]; this module is transport.
 //!
 //! ```text
 //! http ──► answer ──► worker ─┬─ mux: ufrag, address ──► session ─┬─ dtls, srtp
-//!                             ├─ timers                           ├─ viewer    (hub ► RTP)
-//!                             ├─ feeds: one reader per stream     ├─ publisher (RTP ► hub)
-//!                             └─ questions ──► messages           └─ channels ─ sctp
+//!      admission              ├─ strays: other workers            ├─ viewer    (hub ► RTP)
+//!                             ├─ links: ICE-TCP                   ├─ publisher (RTP ► hub)
+//!                             ├─ timers                           └─ channels ─ sctp
+//!                             ├─ feeds: one reader per stream
+//!                             └─ questions ──► messages
 //! ```
 //!
 //! Data channels beside media carry [`Messages`]. Refused: more than one picture and one sound,
 //! media without BUNDLE and rtcp-mux, certificates without a fingerprint in the offer.
 
+mod admission;
 mod answer;
 mod channels;
 mod counters;
@@ -27,29 +31,30 @@ mod http;
 mod ice;
 mod lifecycle;
 mod line;
+mod links;
 mod messages;
 mod mux;
 mod order;
 mod publisher;
+mod receive;
 mod sctp;
 mod sdp;
 mod session;
 mod socket;
 mod srtp;
 mod status;
+mod strays;
 mod stream;
 mod stun;
 mod timers;
 mod viewer;
 mod worker;
+mod workers;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
 
 use crate::auth::SharedAccess;
 use crate::hub::Hub;
@@ -60,14 +65,21 @@ pub use messages::{LABEL, Messages, NoMessages, Speaker};
 pub use sdp::SdpError;
 pub use status::{SessionState, SessionStatus};
 
-/// Orders from HTTP handlers that wait for the worker; a full queue makes them wait.
-const COMMANDS_MAX: usize = 256;
+/// Workers where the number of cores decides: beyond that one port is no bottleneck.
+const WORKERS_AUTO_MAX: usize = 16;
 
 /// How WebRTC is served.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The one UDP address of all media. Port 0 takes any free one.
     pub udp: SocketAddr,
+    /// Whether the TCP port of the same number carries media too, for peers behind firewalls.
+    pub tcp: bool,
+    /// Threads that share the sessions, each with a socket of its own; 0 is one for each core, 16
+    /// at most.
+    pub workers: u8,
+    /// Whether each of several threads stays on a core of its own.
+    pub pin: bool,
     /// Further host names or addresses that reach `udp` from outside, for the candidates.
     pub advertised: Vec<String>,
     /// `stun:` and `turn:` URLs named to clients in `Link` headers (RFC 9725 4.6).
@@ -96,12 +108,15 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Loopback on 8189; 10,000 sessions, 256 of them in handshake, 128 from one address; 10 s for
+    /// Loopback on 8189, UDP and TCP, one thread; 10,000 sessions, 256 of them in handshake, 128 from one address; 10 s for
     /// the handshake, 30 s of consent, 10 s for silent publishers and for rejoining, key frames
     /// every 2 s.
     fn default() -> Self {
         Self {
             udp: SocketAddr::from(([127, 0, 0, 1], 8189)),
+            tcp: true,
+            workers: 1,
+            pin: true,
             advertised: Vec::new(),
             ice_servers: Vec::new(),
             origins: vec!["*".into()],
@@ -118,7 +133,7 @@ impl Default for Config {
     }
 }
 
-/// WebRTC on one UDP port. Clones share it; the thread ends with [`Self::run`] or when the last
+/// WebRTC on one port. Clones share it; the threads end with [`Self::run`] or when the last
 /// clone is dropped.
 #[derive(Clone)]
 pub struct Server {
@@ -131,56 +146,74 @@ struct Shared {
     access: SharedAccess,
     views: Arc<dyn Views>,
     messages: Arc<OnceLock<worker::Answers>>,
-    commands: mpsc::Sender<order::Command>,
+    admission: Arc<admission::Admission>,
+    workers: workers::Workers,
     identity: Arc<dtls::Identity>,
     candidates: Vec<SocketAddr>,
     local: SocketAddr,
-    counters: Arc<Counters>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Of what no worker sees, and each worker's own.
+    counters: Counters,
+    of_workers: Vec<Arc<Counters>>,
 }
 
 impl Server {
-    /// Binds the port, makes a certificate and starts the thread that serves both.
+    /// Binds the port, makes a certificate and starts the threads that serve both.
     ///
     /// # Errors
-    /// The address cannot be bound, an advertised name cannot be resolved, or the thread cannot
-    /// be started.
+    /// The address cannot be bound, an advertised name cannot be resolved, or a thread cannot be
+    /// started.
     pub fn start(
         config: Config,
         hub: Hub,
         access: SharedAccess,
         views: Arc<dyn Views>,
     ) -> io::Result<Self> {
-        let (socket, local) = socket::bind(config.udp)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = match config.workers {
+            0 => cores.min(WORKERS_AUTO_MAX) as u8,
+            count => count.min(strays::WORKERS_MAX),
+        };
+        let socket::Bound { udp, tcp, local } = socket::bind(config.udp, count, config.tcp)?;
         let candidates = ice::candidates(local, &config.advertised)?;
         let identity = Arc::new(dtls::Identity::generate()?);
-        let counters = Arc::new(Counters::default());
         let messages = Arc::new(OnceLock::new());
-        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let settings = worker::Settings {
-            config: config.clone(),
-            identity: Arc::clone(&identity),
-            counters: Arc::clone(&counters),
-            views: Arc::clone(&views),
-            messages: Arc::clone(&messages),
-            hub: hub.clone(),
-            local,
+        let limits = admission::Limits {
+            sessions: config.sessions_max,
+            from_address: config.sessions_per_ip_max,
+            handshakes: config.handshakes_max,
         };
-        let thread = worker::spawn(socket, inbox, settings)?;
-        tracing::info!(%local, ?candidates, "webrtc is served");
-        let thread = Mutex::new(Some(thread));
+        let mut workers = workers::Workers::new();
+        let mut of_workers = Vec::new();
+        let mut tcp = tcp;
+        for (socket, (others, notes)) in udp.into_iter().zip(strays::Others::of(count)) {
+            let counters = Arc::new(Counters::default());
+            of_workers.push(Arc::clone(&counters));
+            let settings = worker::Settings {
+                config: config.clone(),
+                identity: Arc::clone(&identity),
+                counters,
+                views: Arc::clone(&views),
+                messages: Arc::clone(&messages),
+                hub: hub.clone(),
+                local,
+                tcp: tcp.take(),
+            };
+            workers.start(socket, (others, notes), settings, config.pin && count > 1)?;
+        }
+        tracing::info!(%local, ?candidates, workers = count, tcp = config.tcp, "webrtc is served");
         let shared = Shared {
+            admission: admission::Admission::new(limits, count),
             config,
             hub,
             access,
             views,
             messages,
-            commands,
+            workers,
             identity,
             candidates,
             local,
-            counters,
-            thread,
+            counters: Counters::default(),
+            of_workers,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -212,35 +245,28 @@ impl Server {
         http::Route::parse(path).is_some()
     }
 
-    /// Figures for metrics, live.
-    pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.shared.counters)
+    /// Figures for metrics, those of all threads together.
+    pub fn counters(&self) -> Counters {
+        let sum = Counters::default();
+        sum.merge(&self.shared.counters);
+        self.shared.of_workers.iter().for_each(|counters| sum.merge(counters));
+        sum
     }
 
-    /// All sessions at this moment.
+    /// All sessions at this moment, oldest first.
     pub async fn sessions(&self) -> Vec<SessionStatus> {
-        let (reply, answer) = oneshot::channel();
-        if self.shared.commands.send(order::Command::List(reply)).await.is_err() {
-            return Vec::new();
-        }
-        answer.await.unwrap_or_default()
+        self.shared.workers.list().await
     }
 
     /// Ends a session by the id that [`Self::sessions`] shows; false when there is none.
     pub async fn kick(&self, id: &str) -> bool {
-        let (reply, answer) = oneshot::channel();
-        let kick = order::Command::Kick { id: id.to_owned(), reply };
-        self.shared.commands.send(kick).await.is_ok() && answer.await.unwrap_or(false)
+        self.shared.workers.kick(id).await
     }
 
-    /// Waits for `shutdown`, then tells all peers goodbye and stops the thread.
+    /// Waits for `shutdown`, then tells all peers goodbye and stops the threads.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         shutdown.await;
-        let _ = self.shared.commands.send(order::Command::Stop).await;
-        let thread = self.shared.thread.lock().take();
-        if let Some(thread) = thread {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
+        self.shared.workers.stop().await;
     }
 }
 

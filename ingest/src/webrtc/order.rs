@@ -1,16 +1,15 @@
 //! What HTTP handlers tell the worker, and what it answers.
 
-use std::net::SocketAddr;
-
 use tokio::sync::oneshot;
 
 use super::Role;
+use super::admission::Seat;
 use super::answer::Agreed;
-use super::ice::Credentials;
+use super::ice::{Credentials, Transports};
 use super::sdp::Offer;
+use super::session::Facts;
 use super::status::SessionStatus;
 use crate::hub::{Reader, Writer};
-use crate::name::StreamName;
 
 /// One order.
 pub(crate) enum Command {
@@ -24,18 +23,11 @@ pub(crate) enum Command {
 
 /// A session that was answered.
 pub(crate) struct Open {
-    pub(crate) id: String,
-    pub(crate) secret: String,
-    pub(crate) etag: String,
-    pub(crate) role: Role,
-    pub(crate) stream: StreamName,
-    pub(crate) requested_from: SocketAddr,
-    pub(crate) user_agent: String,
+    pub(crate) facts: Facts,
     pub(crate) agreed: Agreed,
     pub(crate) credentials: Credentials,
     pub(crate) media: OpenMedia,
-    /// Its credentials allow to publish what it steers.
-    pub(crate) may_steer: bool,
+    pub(crate) seat: Seat,
 }
 
 /// Where a session's packets go to or come from.
@@ -46,16 +38,8 @@ pub(crate) enum OpenMedia {
 
 /// Why a session was not opened.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    #[error("this node serves {0} WebRTC sessions, its limit")]
-    Sessions(usize),
-    #[error("{0} sessions are in their handshake, the limit")]
-    Handshakes(usize),
-    #[error("this address has {0} WebRTC sessions, the limit")]
-    FromAddress(usize),
-    #[error("the session could not be set up: {0}")]
-    Failed(String),
-}
+#[error("the session could not be set up: {0}")]
+pub(crate) struct OpenError(pub(crate) String);
 
 /// A fragment for a session.
 pub(crate) struct Patch {
@@ -69,7 +53,12 @@ pub(crate) struct Patch {
 /// What came of a fragment.
 pub(crate) enum PatchAnswer {
     Trickled,
-    Restarted { credentials: Credentials, etag: String, mids: Vec<(String, Option<String>)> },
+    Restarted {
+        credentials: Credentials,
+        etag: String,
+        mids: Vec<(String, Option<String>)>,
+        transports: Transports,
+    },
 }
 
 /// Why a fragment was refused.

@@ -9,14 +9,14 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::admission::Seat;
 use super::answer::{Agreed, Data};
 use super::channels::{Channels, Question};
 use super::counters::{Counters, add};
 use super::dtls::{Dtls, Progress};
 use super::end::{End, Patience};
-use super::ice::{Ice, Noted, Path};
+use super::ice::{Ice, Noted, Path, Source, Transports};
 use super::mux::Content;
-use super::order::Open;
 use super::publisher::Publisher;
 use super::srtp::Srtp;
 use super::stream::Stream;
@@ -73,8 +73,7 @@ pub(crate) struct Session {
     /// When something authentic came last, of whatever kind.
     heard: Instant,
     pub(crate) queued: Queued,
-    /// The worker no longer counts it among the handshakes.
-    pub(crate) settled: bool,
+    seat: Seat,
 }
 
 /// What was known when it was opened.
@@ -84,36 +83,22 @@ pub(crate) struct Facts {
     pub(crate) etag: String,
     pub(crate) role: Role,
     pub(crate) stream: crate::name::StreamName,
+    /// Its credentials allow to publish what it steers.
     pub(crate) may_steer: bool,
     pub(crate) requested_from: std::net::SocketAddr,
     pub(crate) user_agent: String,
     pub(crate) mids: Vec<(String, Option<String>)>,
+    pub(crate) transports: Transports,
     pub(crate) since: SystemTime,
-}
-
-impl Facts {
-    /// The part of an opening that lasts.
-    pub(crate) fn of(open: &Open) -> Self {
-        Self {
-            id: open.id.clone(),
-            secret: open.secret.clone(),
-            etag: open.etag.clone(),
-            role: open.role,
-            stream: open.stream.clone(),
-            may_steer: open.may_steer,
-            requested_from: open.requested_from,
-            user_agent: open.user_agent.clone(),
-            mids: open.agreed.mids.clone(),
-            since: SystemTime::now(),
-        }
-    }
+    /// When who let it in wants it to be over.
+    pub(crate) until: Option<Instant>,
 }
 
 impl Session {
     /// A session whose answer is on its way to the client.
     pub(crate) fn new(
         now: Instant,
-        open: Facts,
+        (open, seat): (Facts, Seat),
         ice: Ice,
         dtls: Dtls,
         agreed: &Agreed,
@@ -136,8 +121,18 @@ impl Session {
             begun: now,
             heard: now,
             queued: Queued::default(),
-            settled: false,
+            seat,
         }
+    }
+
+    /// Whether the datagram that came at `now` was authentic.
+    pub(crate) fn heard_at(&self, now: Instant) -> bool {
+        self.heard == now
+    }
+
+    /// A connection to the peer was closed: without another way it waits for a check.
+    pub(crate) fn disconnected(&mut self, gone: Source) {
+        self.ice.forget(gone);
     }
 
     /// Whether the handshake is through.
@@ -208,6 +203,7 @@ impl Session {
                 let srtp = Srtp::new(profile, &material, client, announced, io.provider)
                     .map_err(|error| End::Dtls(error.to_string()))?;
                 let srtp = self.srtp.insert(srtp);
+                self.seat.settle();
                 self.heard = io.now;
                 add(&io.counters.sessions_connected, 1);
                 tracing::info!(
@@ -364,6 +360,9 @@ impl Session {
 
     fn limits(&self, now: Instant) -> Result<(), End> {
         let over = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        if self.open.until.is_some_and(|until| until <= now) {
+            return Err(End::Expired);
+        }
         if self.is_connected() {
             if over(self.ice.consent(), self.patience.consent) {
                 return Err(End::Consent);
@@ -394,7 +393,10 @@ impl Session {
             Media::Publisher(_) => None,
         };
         let channels = self.channels.as_ref().and_then(|channels| channels.next_timeout());
-        [Some(limit), self.dtls.next_timeout(), media, channels].into_iter().flatten().min()
+        [Some(limit), self.open.until, self.dtls.next_timeout(), media, channels]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Tells the peer that it is over.

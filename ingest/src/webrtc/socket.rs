@@ -1,5 +1,5 @@
-//! The UDP socket: many datagrams per call in, one frame per call out (GRO and GSO through
-//! `quinn-udp`).
+//! The port: many datagrams per call in, up to 16 packets of a frame per call out (GRO and GSO
+//! through `quinn-udp`); one UDP socket for each worker, one TCP socket for all.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -10,10 +10,20 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::canonical_ip;
-use super::ice::Path;
+use super::ice::{Link, Path};
+use super::links::Links;
 
 /// Room for datagrams in the kernel, in bytes, as far as the system allows it.
 const BUFFER_BYTES: usize = 4 << 20;
+
+/// Ports tried for one that is free for UDP and TCP, where any will do.
+const FREE_PORTS_TRIED: u32 = 16;
+
+/// TCP connections that the system holds until they are taken.
+const BACKLOG: i32 = 512;
+
+/// Packets of one send: what a switch on the way buffers without loss.
+const BURST_PACKETS_MAX: usize = 16;
 
 /// The largest send: what UDP's length field can say, less headers.
 const SEND_BYTES_MAX: usize = 65_000;
@@ -25,27 +35,80 @@ pub(crate) trait Send {
     fn send(&mut self, path: Path, contents: &[u8], segment: usize) -> bool;
 }
 
-/// Binds the port. An IPv6 wildcard takes IPv4 as well.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<(std::net::UdpSocket, SocketAddr)> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("udp {address}: {error}"));
+/// What serves the one port.
+pub(crate) struct Bound {
+    /// One socket for each worker.
+    pub(crate) udp: Vec<std::net::UdpSocket>,
+    pub(crate) tcp: Option<std::net::TcpListener>,
+    pub(crate) local: SocketAddr,
+}
+
+/// Binds `workers` UDP sockets to one port, and TCP to the port of the same number if `tcp` says
+/// so. An IPv6 wildcard takes IPv4 as well.
+pub(crate) fn bind(address: SocketAddr, workers: u8, tcp: bool) -> io::Result<Bound> {
+    let mut left = if address.port() == 0 { FREE_PORTS_TRIED } else { 1 };
+    loop {
+        left -= 1;
+        match bind_once(address, workers, tcp) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {}
+            result => return result,
+        }
+    }
+}
+
+fn bind_once(address: SocketAddr, workers: u8, tcp: bool) -> io::Result<Bound> {
+    let named = |kind: &'static str| {
+        move |error: io::Error| io::Error::new(error.kind(), format!("{kind} {address}: {error}"))
+    };
+    let several = workers > 1;
+    if several {
+        // Sockets that share a port share it with anybody's of the same user: a second server would
+        // silently take half of the sessions. One that shares nothing tells.
+        drop(udp(address, false).map_err(named("udp"))?);
+    }
+    let first = udp(address, several).map_err(named("udp"))?;
+    let local = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(udp(local, true).map_err(named("udp"))?);
+    }
+    let tcp = tcp.then(|| listen(local).map_err(named("tcp"))).transpose()?;
+    Ok(Bound { udp: sockets, tcp, local })
+}
+
+fn udp(address: SocketAddr, several: bool) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    socket.bind(&address.into()).map_err(named)?;
+    if several {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
     // The system may give less; that costs packets under load but is no reason not to start.
     let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(BUFFER_BYTES);
     socket.set_nonblocking(true)?;
-    let socket: std::net::UdpSocket = socket.into();
-    let local = socket.local_addr()?;
-    Ok((socket, local))
+    Ok(socket.into())
+}
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// One worker's socket.
 pub(crate) struct Port {
     socket: UdpSocket,
     state: UdpSocketState,
+    pub(crate) links: Links,
 }
 
 impl Port {
@@ -53,7 +116,7 @@ impl Port {
     pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let socket = UdpSocket::from_std(socket)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        Ok(Self { socket, state })
+        Ok(Self { socket, state, links: Links::default() })
     }
 
     /// Waits until something can be received.
@@ -75,8 +138,12 @@ impl Port {
 
 impl Send for Port {
     fn send(&mut self, path: Path, contents: &[u8], segment: usize) -> bool {
+        if let Link::Tcp(link) = path.link {
+            return self.links.send(link, contents, segment);
+        }
         let segment = segment.max(1);
-        let per_send = (SEND_BYTES_MAX / segment).clamp(1, self.state.max_gso_segments());
+        let most = self.state.max_gso_segments().min(BURST_PACKETS_MAX);
+        let per_send = (SEND_BYTES_MAX / segment).clamp(1, most);
         contents.chunks(per_send * segment).all(|part| {
             let transmit = Transmit {
                 destination: path.remote,
@@ -116,7 +183,7 @@ impl Inbox {
     pub(crate) fn datagrams(&self, wildcard: bool) -> impl Iterator<Item = (Path, &[u8])> {
         self.metas.iter().zip(&self.buffers).take(self.count).flat_map(move |(meta, buffer)| {
             let local = meta.dst_ip.filter(|_| wildcard).map(|ip| local_ip(ip, meta.addr));
-            let path = Path { remote: meta.addr, local };
+            let path = Path::udp(meta.addr, local);
             buffer[..meta.len].chunks(meta.stride.max(1)).map(move |datagram| (path, datagram))
         })
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use super::ice::Link;
 use super::session::{Media, Session};
 use super::viewer::Figures;
 use super::{Role, canonical};
@@ -36,6 +37,8 @@ pub struct SessionStatus {
     pub requested_from: SocketAddr,
     /// Where media goes to and comes from, once known.
     pub remote: Option<SocketAddr>,
+    /// `udp` or `tcp`, what carries the media.
+    pub transport: &'static str,
     /// The candidate that the peer uses, once known.
     pub local: Option<SocketAddr>,
     /// The client's name for itself, or empty.
@@ -83,6 +86,10 @@ impl Session {
             since: self.open.since,
             requested_from: self.open.requested_from,
             remote: path.map(|path| canonical(path.remote)),
+            transport: match path.map(|path| path.link) {
+                Some(Link::Tcp(_)) => "tcp",
+                _ => "udp",
+            },
             local: path.map(|path| {
                 let ip = path.local.map_or(candidate.ip(), |ip| ip.to_canonical());
                 SocketAddr::new(ip, candidate.port())

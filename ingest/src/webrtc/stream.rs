@@ -21,6 +21,10 @@ use crate::views::{Takes, ViewError, Views};
 /// How often a stream whose publisher went is looked for again.
 const REJOIN_EVERY: Duration = Duration::from_millis(200);
 
+/// By so many viewers the order in which they get a frame turns from one frame to the next: a
+/// prime, so that it comes round to everybody.
+const TURN_STEP: usize = 127;
+
 /// What is kept of a stream.
 pub(crate) struct Stream {
     /// The name that viewers asked for.
@@ -35,6 +39,7 @@ pub(crate) struct Stream {
     pub(crate) viewers: Vec<Key>,
     feed: tokio::task::AbortHandle,
     complained: bool,
+    turn: usize,
 }
 
 impl Stream {
@@ -56,6 +61,7 @@ impl Stream {
             viewers: Vec::new(),
             feed,
             complained: false,
+            turn: 0,
         }
     }
 
@@ -92,6 +98,12 @@ impl Stream {
                 None
             }
         }
+    }
+
+    /// Where among the viewers the next frame begins.
+    pub(crate) fn turn(&mut self) -> usize {
+        self.turn = self.turn.wrapping_add(TURN_STEP);
+        self.turn % self.viewers.len().max(1)
     }
 
     /// What the following packets are.

@@ -1,15 +1,10 @@
 //! The thread that owns a socket and all sessions on it.
 //!
 //! One loop waits for datagrams, orders of HTTP handlers, packets of streams and deadlines, and
-//! calls the session concerned. Sessions touch nothing outside of it, so more workers on further
-//! sockets of the same port need no locks between them; our user name fragments already say which
-//! worker a session is on.
-//!
-//! This file is long because the one loop that owns all sessions and what wakes it are read
-//! together.
+//! calls the session concerned. Sessions touch nothing outside of it, so workers on further sockets
+//! of the same port share no locks; what they tell each other is in [`super::strays`].
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -19,21 +14,21 @@ use futures_util::FutureExt;
 use rtc_srtp::crypto::RTCCryptoProvider;
 use tokio::sync::mpsc;
 
+use super::Config;
 use super::channels::Question;
 use super::counters::{Counters, add};
 use super::dtls::Identity;
 use super::end::{End, Patience};
-use super::ice::Path;
+use super::links;
 use super::messages::{Messages, NoMessages, Speaker};
-use super::mux::{Content, Key, Mux};
+use super::mux::{Key, Mux};
 use super::order::Command;
 use super::session::{Io, Media, Session};
-use super::socket::{Inbox, Port, Send as _};
+use super::socket::{Inbox, Port};
 use super::status::SessionStatus;
+use super::strays::{Note, Others};
 use super::stream::Stream;
-use super::stun::Check;
 use super::timers::Timers;
-use super::{Config, canonical};
 use crate::hub::{Hub, Item};
 use crate::name::StreamName;
 use crate::views::Views;
@@ -43,7 +38,7 @@ use crate::views::Views;
 const EVENTS_MAX: usize = 256;
 
 /// Of each kind of work so much is done before the others get their turn.
-const TURN: usize = 64;
+pub(super) const TURN: usize = 64;
 
 /// How often a publisher is asked whether it was replaced.
 const CLOSED_EVERY: Duration = Duration::from_millis(100);
@@ -57,6 +52,15 @@ pub(crate) enum Event {
         written: Option<Instant>,
     },
     KeyWanted(Key),
+    /// A datagram of a TCP connection.
+    Arrived {
+        link: u32,
+        datagram: Vec<u8>,
+    },
+    /// A TCP connection has ended.
+    Hangup {
+        link: u32,
+    },
     /// The node's answer to a message of a data channel.
     Answer {
         key: Key,
@@ -81,25 +85,8 @@ pub(crate) struct Settings {
     pub(crate) messages: Arc<OnceLock<Answers>>,
     pub(crate) hub: Hub,
     pub(crate) local: SocketAddr,
-}
-
-/// Starts the thread. It ends at [`Command::Stop`] or when all senders of commands are gone.
-pub(crate) fn spawn(
-    socket: std::net::UdpSocket,
-    commands: mpsc::Receiver<Command>,
-    settings: Settings,
-) -> io::Result<std::thread::JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let port = {
-        let _entered = runtime.enter();
-        Port::new(socket)?
-    };
-    std::thread::Builder::new().name("webrtc-0".into()).spawn(move || {
-        runtime.block_on(async move {
-            let (events, inbox) = mpsc::channel(EVENTS_MAX);
-            Worker::new(port, settings, events).run(commands, inbox).await;
-        });
-    })
+    /// The listener for connections, which one worker has.
+    pub(crate) tcp: Option<std::net::TcpListener>,
 }
 
 /// One socket and its sessions.
@@ -112,7 +99,7 @@ pub(crate) struct Worker {
     pub(super) timers: Timers,
     pub(super) sessions: HashMap<Key, Box<Session>>,
     pub(super) secrets: HashMap<String, Key>,
-    pub(super) handshakes: usize,
+    pub(super) others: Others,
     pub(super) streams: HashMap<u64, Stream>,
     pub(super) names: HashMap<StreamName, u64>,
     pub(super) next: u64,
@@ -126,7 +113,26 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(port: Port, settings: Settings, events: mpsc::Sender<Event>) -> Self {
+    /// Serves until [`Command::Stop`] or until all senders of commands are gone.
+    pub(super) async fn serve(
+        port: Port,
+        settings: Settings,
+        others: Others,
+        commands: mpsc::Receiver<Command>,
+        notes: mpsc::Receiver<Note>,
+    ) {
+        let mut settings = settings;
+        if let Some(listener) = settings.tcp.take() {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => drop(tokio::spawn(links::accept(listener, others.again()))),
+                Err(error) => tracing::error!(%error, "no ICE-TCP"),
+            }
+        }
+        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        Self::new(port, settings, others, events).run(commands, inbox, notes).await;
+    }
+
+    fn new(port: Port, settings: Settings, others: Others, events: mpsc::Sender<Event>) -> Self {
         Self {
             port,
             provider: settings.identity.provider(),
@@ -140,7 +146,7 @@ impl Worker {
             timers: Timers::default(),
             sessions: HashMap::new(),
             secrets: HashMap::new(),
-            handshakes: 0,
+            others,
             streams: HashMap::new(),
             names: HashMap::new(),
             next: 0,
@@ -156,6 +162,7 @@ impl Worker {
         mut self,
         mut commands: mpsc::Receiver<Command>,
         mut events: mpsc::Receiver<Event>,
+        mut notes: mpsc::Receiver<Note>,
     ) {
         let mut inbox = Inbox::new(&self.port);
         let mut closed_at = Instant::now() + CLOSED_EVERY;
@@ -173,6 +180,15 @@ impl Worker {
                         next = if left > 0 { events.try_recv().ok() } else { None };
                     }
                 }
+                Some(note) = notes.recv() => {
+                    let mut next = Some(note);
+                    let mut left = TURN;
+                    while let Some(note) = next {
+                        self.note(note);
+                        left -= 1;
+                        next = if left > 0 { notes.try_recv().ok() } else { None };
+                    }
+                }
                 command = commands.recv() => match command {
                     Some(Command::Stop) | None => return self.stop(),
                     Some(command) => self.command(command),
@@ -188,86 +204,8 @@ impl Worker {
         }
     }
 
-    fn receive(&mut self, inbox: &mut Inbox) {
-        let wildcard = self.settings.local.ip().is_unspecified();
-        for _ in 0..TURN {
-            if !self.port.receive(inbox) {
-                return;
-            }
-            let now = Instant::now();
-            for (path, datagram) in inbox.datagrams(wildcard) {
-                add(&self.settings.counters.datagrams_received, 1);
-                let content = Content::of(datagram);
-                let known = match content {
-                    Content::Stun => self.check(now, path, datagram),
-                    _ => match self.mux.by_address(&path.remote) {
-                        Some(key) => {
-                            self.datagram(now, key, content, datagram);
-                            true
-                        }
-                        None => false,
-                    },
-                };
-                if !known {
-                    add(&self.settings.counters.datagrams_dropped, 1);
-                }
-            }
-        }
-    }
-
-    /// Answers a connectivity check; false for one that is not for a session of ours.
-    fn check(&mut self, now: Instant, path: Path, datagram: &[u8]) -> bool {
-        let Some(mut check) = Check::parse(datagram) else { return false };
-        let Some(key) = self.mux.by_fragment(check.ours()) else { return false };
-        let Some(session) = self.sessions.get_mut(&key) else { return false };
-        let crypto = self.provider.crypto();
-        let password = session.ice.password(check.ours(), check.theirs()).map(str::to_owned);
-        let Some(password) = password else { return false };
-        let Some(verified) = check.verify(&password, crypto) else { return false };
-        if verified.role_conflict {
-            if let Some(answer) = check.conflict(&password, crypto) {
-                self.port.send(path, &answer, answer.len());
-            }
-            return true;
-        }
-        if !self.mux.may_hold(now, &path.remote, key) {
-            return false;
-        }
-        self.mux.hold(now, path.remote, key);
-        if let Some(answer) = check.success(canonical(path.remote), &password, crypto) {
-            self.port.send(path, &answer, answer.len());
-        }
-        let nominated = verified.nominated;
-        let mut noted = Default::default();
-        self.with(now, key, |session, io, _| {
-            let (change, begun) = session.verified(io, check.ours(), path, nominated);
-            noted = change;
-            begun
-        });
-        if let Some(address) = noted.forgotten {
-            self.mux.release(&address, key);
-        }
-        if let Some(fragment) = noted.retired {
-            self.mux.remove_fragment(&fragment);
-        }
-        true
-    }
-
-    fn datagram(&mut self, now: Instant, key: Key, content: Content, datagram: &[u8]) {
-        self.with(now, key, |session, io, stream| {
-            io.path = session.ice.selected();
-            session.datagram(io, stream, content, datagram)
-        });
-        if let Some(session) = self.sessions.get_mut(&key)
-            && session.is_connected()
-            && !std::mem::replace(&mut session.settled, true)
-        {
-            self.handshakes -= 1;
-        }
-    }
-
     /// Calls a session. One that gives way ends alone.
-    fn with(
+    pub(super) fn with(
         &mut self,
         now: Instant,
         key: Key,
@@ -352,6 +290,8 @@ impl Worker {
                 session.want_key();
                 session.timeout(io)
             }),
+            Event::Arrived { link, datagram } => self.linked(now, link, &datagram),
+            Event::Hangup { link } => self.hung_up(link),
             Event::Answer { key, channel, answer } => self.with(now, key, |session, io, _| {
                 session.answer(io, channel, answer.as_deref());
                 Ok(())
@@ -383,10 +323,14 @@ impl Worker {
     }
 
     fn frame(&mut self, now: Instant, number: u64, frame: &Arc<crate::rtp::frame::FramePackets>) {
-        let Some(stream) = self.streams.get(&number) else { return };
-        // A session that gives way leaves the stream's list, so a copy is walked over.
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        // A session that gives way leaves the stream's list, so a copy is walked over; from another
+        // place each time, since the last one waits for all before it.
         let mut viewers = std::mem::take(&mut self.audience);
-        viewers.extend_from_slice(&stream.viewers);
+        let turn = stream.turn();
+        let (after, first) = stream.viewers.split_at(turn);
+        viewers.extend_from_slice(first);
+        viewers.extend_from_slice(after);
         for &key in &viewers {
             self.with(now, key, |session, io, _| {
                 session.frame(io, frame);

@@ -42,7 +42,7 @@ impl Node {
     }
 
     fn of(config: Config, access: SharedAccess) -> Self {
-        let config = Config { udp: SocketAddr::from(([127, 0, 0, 1], 0)), ..config };
+        let config = Config { udp: SocketAddr::new(config.udp.ip(), 0), ..config };
         let hub = Hub::new(hub::Limits::default());
         let views = HubViews::new(hub.clone()).waiting(Duration::from_millis(50));
         let server = Server::start(config, hub.clone(), access, Arc::new(views)).unwrap();

@@ -21,7 +21,9 @@ use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId};
 use rtc_stun::textattrs::TextAttribute;
 use sha2::{Digest, Sha256};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::Mutex;
 
 /// Longer waits mean that the server does not answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,6 +35,8 @@ const SELF: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr
 
 pub(crate) struct Peer {
     pub(crate) socket: UdpSocket,
+    /// Where it is set, everything goes over this connection.
+    pub(crate) tcp: Option<Mutex<TcpStream>>,
     pub(crate) server: SocketAddr,
     pub(crate) ufrag: String,
     pub(crate) password: String,
@@ -51,6 +55,7 @@ impl Peer {
             Certificate::generate_self_signed(vec!["peer".into()], provider.crypto()).unwrap();
         Self {
             socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+            tcp: None,
             server: SELF,
             ufrag: format!("peer{}", rand::random::<u16>()),
             password: "the password of the peer".replace(' ', "-"),
@@ -92,7 +97,8 @@ impl Peer {
     pub(crate) fn answered(&mut self, answer: String) {
         let candidate = answer.lines().find(|line| line.starts_with("a=candidate")).unwrap();
         let words: Vec<&str> = candidate.split(' ').collect();
-        self.server = format!("{}:{}", words[4], words[5]).parse().unwrap();
+        let ip: std::net::IpAddr = words[4].parse().unwrap();
+        self.server = SocketAddr::new(ip, words[5].parse().unwrap());
         self.answer = answer;
     }
 
@@ -133,11 +139,42 @@ impl Peer {
     }
 
     pub(crate) async fn send(&self, datagram: &[u8]) {
+        if let Some(tcp) = &self.tcp {
+            let mut framed = (datagram.len() as u16).to_be_bytes().to_vec();
+            framed.extend_from_slice(datagram);
+            // A connection that the server has closed takes nothing.
+            let _ = tcp.lock().await.write_all(&framed).await;
+            return;
+        }
         self.socket.send_to(datagram, self.server).await.unwrap();
+    }
+
+    /// Connects by TCP to the answer's candidate of that kind.
+    pub(crate) async fn use_tcp(&mut self) {
+        let line = self.answer.lines().find(|line| line.ends_with("tcptype passive")).unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        let address: SocketAddr = format!("{}:{}", words[4], words[5]).parse().unwrap();
+        self.tcp = Some(Mutex::new(TcpStream::connect(address).await.unwrap()));
+    }
+
+    /// Moves to another local address of the same family.
+    pub(crate) async fn move_away(&mut self) -> UdpSocket {
+        let mut local = self.socket.local_addr().unwrap();
+        local.set_port(0);
+        std::mem::replace(&mut self.socket, UdpSocket::bind(local).await.unwrap())
     }
 
     /// The next datagram, or `None` after `limit`.
     pub(crate) async fn receive(&self, limit: Duration) -> Option<Vec<u8>> {
+        if let Some(tcp) = &self.tcp {
+            let mut tcp = tcp.lock().await;
+            let read = async {
+                let mut datagram = vec![0; usize::from(tcp.read_u16().await.ok()?)];
+                tcp.read_exact(&mut datagram).await.ok()?;
+                Some(datagram)
+            };
+            return tokio::time::timeout(limit, read).await.ok()?;
+        }
         let mut buffer = vec![0; 2048];
         let got = tokio::time::timeout(limit, self.socket.recv_from(&mut buffer)).await.ok()?;
         buffer.truncate(got.unwrap().0);
