@@ -137,7 +137,9 @@ fn single_unit_mode_is_for_publishers_only() {
 fn a_restart_names_new_credentials_in_a_fragment() {
     let credentials = Credentials { ufrag: "fresh".into(), password: "0".repeat(32) };
     let mids = [("video".to_owned(), Some("0".to_owned())), ("audio".to_owned(), None)];
-    let text = restart_fragment(&mids, &credentials, &[SocketAddr::from(([192, 0, 2, 1], 8189))]);
+    let candidates = [SocketAddr::from(([192, 0, 2, 1], 8189))];
+    let transports = Transports { udp: true, tcp: false };
+    let text = restart_fragment(&mids, &credentials, &candidates, transports);
     let back = Offer::parse_fragment(text.as_bytes()).unwrap();
     assert_eq!(back.session.ufrag.as_deref(), Some("fresh"));
     assert_eq!(back.sections.len(), 1);
