@@ -90,6 +90,8 @@ pub enum Dropped {
     Failed,
     /// The engine stopped first. Never admitted.
     Stopped,
+    /// It lies before [`Engine::start_at`] and was decoded only. Never admitted.
+    Early,
 }
 
 /// Says which frames may enter the graph. Payment per frame hooks in here.
@@ -154,7 +156,7 @@ pub trait Sink: Send {
 }
 
 /// What an engine has counted. When nothing is in flight,
-/// `packets = out + failed + replaced + skipped + stopped`.
+/// `packets = out + failed + replaced + skipped + stopped + early`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Packets pushed.
@@ -169,6 +171,8 @@ pub struct Counters {
     pub failed: u64,
     /// [`Dropped::Stopped`].
     pub stopped: u64,
+    /// [`Dropped::Early`].
+    pub early: u64,
     /// Frames processed, encoded and handed to the sink.
     pub out: u64,
 }
@@ -181,6 +185,7 @@ struct Counts {
     skipped: AtomicU64,
     failed: AtomicU64,
     stopped: AtomicU64,
+    early: AtomicU64,
     out: AtomicU64,
 }
 
@@ -207,6 +212,7 @@ impl Shared {
             Dropped::Replaced => &self.counts.replaced,
             Dropped::Failed => &self.counts.failed,
             Dropped::Stopped => &self.counts.stopped,
+            Dropped::Early => &self.counts.early,
         };
         count.fetch_add(1, Ordering::Relaxed);
         self.gate.dropped(pts, why);
@@ -305,7 +311,7 @@ impl Engine {
         self.shared.slot.set_graph(graph, update_id);
     }
 
-    /// Has frames before `pts` decoded only, on the way to the live edge: [`Dropped::Skipped`].
+    /// Has frames before `pts` decoded only, on the way to the live edge: [`Dropped::Early`].
     pub fn start_at(&self, pts: Pts) {
         self.shared.start.store(pts.0, Ordering::Release);
     }
@@ -341,6 +347,7 @@ impl Engine {
             skipped: read(&counts.skipped),
             failed: read(&counts.failed),
             stopped: read(&counts.stopped),
+            early: read(&counts.early),
             out: read(&counts.out),
         }
     }

@@ -42,9 +42,10 @@ pub(super) async fn connect(
     job: Job,
     asked: &Asked,
 ) -> anyhow::Result<(Connection, String, Option<Counters>)> {
-    let track = job.track.context("the stream has no picture yet")?;
+    let track = job.track.as_ref().context("the stream has no picture yet")?;
     anyhow::ensure!(track.codec == Codec::H264, "{} is not processed yet", track.codec);
-    let rate = connection::frame_rate(&track);
+    let rate = connection::frame_rate(track);
+    let skip_until = skip_until(&job, shared.hub.status(&job.name).and_then(|s| s.newest));
     let size = PictureSize::new(track.size.width, track.size.height);
     let size = size.with_context(|| format!("pictures of {} are not processed", track.size))?;
     let offer = Offer::decode(&asked.info.frame_offer).context("its frame offer")?;
@@ -57,7 +58,7 @@ pub(super) async fn connect(
         frame: offer.map(|_| payments::StartRequest::new(sender, size, rate)),
         millstream: Some(Extras {
             frame_rate: rate.milli() as f32 / 1000.0,
-            skip_until: job.last_out.map(|pts| pts.0),
+            skip_until: skip_until.map(|pts| pts.0),
         }),
     };
     let answer = asked.backend.start(&shared.signer, &asked.info, &request).await?;
@@ -87,13 +88,20 @@ pub(super) async fn connect(
         hub: shared.hub.clone(),
         source: job.name,
         near: job.near,
-        skip_until: job.last_out,
+        skip_until,
         payer,
         teller,
         hops: Arc::clone(&shared.hops),
     })
     .await?;
     Ok((connection, manifest_id, counters))
+}
+
+/// The last frame that need not be processed: what another has delivered, and what was shown
+/// before the newest picture of the source while nobody worked. They are decoded only.
+fn skip_until(job: &Job, newest: Option<Pts>) -> Option<Pts> {
+    let late = newest.map(|pts| Pts(pts.0 - 1));
+    job.last_out.max(late)
 }
 
 /// Who is paid must be who answered, at the price that was asked.

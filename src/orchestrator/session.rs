@@ -15,7 +15,7 @@ use pipeline::graph::{self, Fault, FaultKind, Prompt, PromptError, Registry};
 use pipeline::packet::VideoTrack;
 use pipeline::run::{self, Engine, Gate};
 use pipeline::stage::{Stage, StageError};
-use pipeline::{Codec, Packet, Size, Tracks};
+use pipeline::{Codec, Packet, Pts, Size, Tracks};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -238,7 +238,7 @@ impl Session {
         let prompt = Arc::clone(&self.prompt);
         let decoder_track = track.clone();
         let name = config.manifest_id.clone();
-        Ok(Engine::spawn(run::Config {
+        let engine = Engine::spawn(run::Config {
             name,
             codec: track.codec,
             decoder: Box::new(move || {
@@ -261,7 +261,11 @@ impl Session {
                 shared: Arc::clone(&self.shared),
                 hops: Arc::clone(&config.hops),
             }),
-        })?)
+        })?;
+        if let Some(until) = config.admission.skip_until() {
+            engine.start_at(Pts(until.0 + 1));
+        }
+        Ok(engine)
     }
 
     /// Source segments into the engine.

@@ -50,7 +50,7 @@ pub struct Extras {
     /// Pictures in a second to expect.
     #[serde(default)]
     pub frame_rate: f32,
-    /// Pictures up to this PTS were delivered by another: decode them, no more.
+    /// Pictures up to this PTS were delivered by another or are too old: decode them, no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip_until: Option<i64>,
 }

@@ -309,7 +309,7 @@ impl Worker {
             self.inside.remove(place);
             self.shared.counts.decoded.fetch_add(1, Ordering::Relaxed);
             if frame.pts.0 < self.shared.start.load(Ordering::Acquire) {
-                self.shared.dropped(frame.pts, Dropped::Skipped);
+                self.shared.dropped(frame.pts, Dropped::Early);
                 continue;
             }
             let waiting = Waiting {

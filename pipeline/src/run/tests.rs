@@ -187,8 +187,8 @@ fn rest(events: &Receiver<Event>) -> Vec<Event> {
 }
 
 fn accounted(counters: Counters) {
-    let Counters { packets, replaced, skipped, failed, stopped, out, .. } = counters;
-    assert_eq!(packets, out + replaced + skipped + failed + stopped, "{counters:?}");
+    let Counters { packets, replaced, skipped, failed, stopped, early, out, .. } = counters;
+    assert_eq!(packets, out + replaced + skipped + failed + stopped + early, "{counters:?}");
 }
 
 #[test]
@@ -201,6 +201,22 @@ fn each_frame_comes_out_before_the_next_goes_in() {
     }
     let counters = engine.stop();
     assert_eq!((counters.packets, counters.decoded, counters.out), (100, 100, 100));
+}
+
+#[test]
+fn what_lies_before_the_start_is_decoded_only_and_counted() {
+    let Setup { config, events } = setup();
+    let engine = Engine::spawn(config).unwrap();
+    engine.start_at(Pts(7 * STEP));
+    for index in 0..8 {
+        engine.push(packet(index, index == 0, 64));
+    }
+    engine.end();
+    assert_eq!(next_packet(&events), (Pts(7 * STEP), true), "the first that comes out is a key");
+    rest(&events);
+    let counters = engine.stop();
+    assert_eq!((counters.decoded, counters.early, counters.out), (8, 7, 1));
+    accounted(counters);
 }
 
 #[test]
