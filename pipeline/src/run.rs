@@ -14,13 +14,14 @@
 //! libraries, money or sockets: decoder, graph and encoder come from factories, a [`Gate`] says
 //! which frame may enter the graph, a [`Sink`] takes what comes out.
 
+mod counters;
 mod decode;
 mod encode;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,10 @@ use crate::frame::Size;
 use crate::packet::{Codec, Packet, VideoTrack};
 use crate::stage::{Decoder, Encoder, EncoderSettings, Stage, StageError};
 use crate::time::{Pts, Ticks};
+
+pub use counters::Counters;
+
+use counters::Counts;
 
 /// Packets that may wait for the decoder.
 pub const QUEUE_PACKETS_MAX: usize = 1024;
@@ -155,40 +160,6 @@ pub trait Sink: Send {
     fn ended(&mut self) {}
 }
 
-/// What an engine has counted. When nothing is in flight,
-/// `packets = out + failed + replaced + skipped + stopped + early`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Packets pushed.
-    pub packets: u64,
-    /// Frames that the decoder gave.
-    pub decoded: u64,
-    /// [`Dropped::Replaced`].
-    pub replaced: u64,
-    /// [`Dropped::Skipped`].
-    pub skipped: u64,
-    /// [`Dropped::Failed`].
-    pub failed: u64,
-    /// [`Dropped::Stopped`].
-    pub stopped: u64,
-    /// [`Dropped::Early`].
-    pub early: u64,
-    /// Frames processed, encoded and handed to the sink.
-    pub out: u64,
-}
-
-#[derive(Default)]
-struct Counts {
-    packets: AtomicU64,
-    decoded: AtomicU64,
-    replaced: AtomicU64,
-    skipped: AtomicU64,
-    failed: AtomicU64,
-    stopped: AtomicU64,
-    early: AtomicU64,
-    out: AtomicU64,
-}
-
 /// What both threads and the handle share.
 struct Shared {
     gate: Arc<dyn Gate>,
@@ -207,14 +178,7 @@ struct Shared {
 
 impl Shared {
     fn dropped(&self, pts: Pts, why: Dropped) {
-        let count = match why {
-            Dropped::Skipped => &self.counts.skipped,
-            Dropped::Replaced => &self.counts.replaced,
-            Dropped::Failed => &self.counts.failed,
-            Dropped::Stopped => &self.counts.stopped,
-            Dropped::Early => &self.counts.early,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
+        self.counts.dropped(why);
         self.gate.dropped(pts, why);
     }
 }
@@ -338,18 +302,7 @@ impl Engine {
 
     /// What has been counted so far. Single figures are exact, their sum only while nothing moves.
     pub fn counters(&self) -> Counters {
-        let counts = &self.shared.counts;
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Counters {
-            packets: read(&counts.packets),
-            decoded: read(&counts.decoded),
-            replaced: read(&counts.replaced),
-            skipped: read(&counts.skipped),
-            failed: read(&counts.failed),
-            stopped: read(&counts.stopped),
-            early: read(&counts.early),
-            out: read(&counts.out),
-        }
+        self.shared.counts.snapshot()
     }
 
     /// Whether both threads are alive. False after a panic in one of the stages.
