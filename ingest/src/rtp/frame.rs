@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
-use pipeline::{Pts, TrackKind};
+use pipeline::{Pts, Ticks, TrackKind};
 
 /// The payloads of one frame in one buffer. What differs between viewers (SSRC, payload type,
 /// sequence, timestamp, extensions) is not here.
@@ -25,6 +25,10 @@ pub struct FramePackets {
     data: Bytes,
     /// Where each payload ends; it begins where the one before ends.
     ends: Box<[u32]>,
+    /// Whether the last packet carries the marker.
+    marked: bool,
+    /// How much later than the packet before it each packet begins.
+    spacing: Ticks,
 }
 
 impl FramePackets {
@@ -41,7 +45,19 @@ impl FramePackets {
             arrived: packet.arrived,
             data,
             ends,
+            marked: packet.kind == TrackKind::Video,
+            spacing: Ticks(0),
         }
+    }
+
+    /// The same for sound whose last packet carries the marker.
+    pub(super) fn marked(self) -> Self {
+        Self { marked: true, ..self }
+    }
+
+    /// The same for packets that are a frame of their own each, one `spacing` after the other.
+    pub(super) fn spaced(self, spacing: Ticks) -> Self {
+        Self { spacing, ..self }
     }
 
     /// Number of packets.
@@ -66,10 +82,16 @@ impl FramePackets {
         Some(&self.data[start..end])
     }
 
-    /// Whether packet `index` carries the marker: the last one of a picture, none of audio
-    /// (RFC 6184 5.1, RFC 7587 4.1).
+    /// Whether packet `index` carries the marker: the last one of a picture (RFC 6184 5.1) and of
+    /// an AAC access unit (RFC 3640 3.1), none of other sound (RFC 7587 4.1).
     pub fn marker(&self, index: usize) -> bool {
-        self.kind == TrackKind::Video && index + 1 == self.ends.len()
+        self.marked && index + 1 == self.ends.len()
+    }
+
+    /// How much later than the frame packet `index` begins: zero but for long frames of samples,
+    /// whose packets have times of their own.
+    pub fn offset(&self, index: usize) -> Ticks {
+        Ticks(self.spacing.0 * index as i64)
     }
 
     /// The packets grouped so that each group fits one segmented send: all of a group have the

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::h264::Depacketiser;
 use super::packet::RtpPacket;
 use super::reorder::{Output, Reorder};
 use super::rtcp::{Message, messages};

@@ -3,8 +3,8 @@
 //!
 //! | way | cores in the order of the road |
 //! | --- | --- |
-//! | publisher in | [`packet`] → [`rtx`] → [`reorder`] → [`h264`] or [`opus`] → [`source_clock`]; back go [`rtcp`] with [`reception`], [`key_wish`], [`twcc`] or [`bwe_receive`] |
-//! | viewer out | once per stream [`h264`] or [`opus`] → [`frame`] → [`ring`]; per viewer [`join`], [`clock`], [`mapping`] → [`packet`]; requests for retransmission through [`mapping`] and [`ring`] to [`rtx`] |
+//! | publisher in | [`packet`] → [`rtx`] → [`reorder`] → [`payload`] → [`source_clock`]; back go [`rtcp`] with [`reception`], [`key_wish`], [`twcc`] or [`bwe_receive`] |
+//! | viewer out | once per stream [`payload`] → [`frame`] → [`ring`]; per viewer [`join`], [`clock`], [`mapping`] → [`packet`]; requests for retransmission through [`mapping`] and [`ring`] to [`rtx`] |
 //!
 //! Nothing here encrypts, and nothing knows SDP: payload types, extension ids and SSRCs are told.
 
@@ -13,12 +13,11 @@ pub mod clock;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
-pub mod h264;
 pub mod join;
 pub mod key_wish;
 pub mod mapping;
-pub mod opus;
 pub mod packet;
+pub mod payload;
 pub mod reception;
 pub mod reorder;
 pub mod ring;
@@ -26,6 +25,8 @@ pub mod rtcp;
 pub mod rtx;
 pub mod source_clock;
 pub mod twcc;
+
+pub use payload::{h264, opus};
 
 #[cfg(test)]
 mod story_tests;

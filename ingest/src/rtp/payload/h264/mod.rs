@@ -6,15 +6,13 @@
 mod depacketise;
 mod packetise;
 
-pub use depacketise::{DepacketiseError, Depacketiser, Unit, UnitCounts};
-pub use packetise::{PAYLOAD_BYTES_DEFAULT, PacketiseError, Packetiser};
-
-/// Largest coded picture in bytes, either way.
-pub const UNIT_BYTES_MAX: usize = 8 << 20;
+pub(super) use depacketise::Joiner;
+pub(super) use packetise::packetise;
 
 const TYPE_MASK: u8 = 0x1f;
 const SLICE: u8 = 1;
 const IDR: u8 = 5;
+const SEI: u8 = 6;
 const SPS: u8 = 7;
 const PPS: u8 = 8;
 const DELIMITER: u8 = 9;

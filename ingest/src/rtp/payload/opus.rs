@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use pipeline::Packet;
 use pipeline::opus::{SAMPLE_RATE, packet_samples};
+use pipeline::{Codec, Packet};
 
-use super::frame::FramePackets;
+use super::PacketiseError;
+use crate::rtp::frame::FramePackets;
 
 /// Ticks of the RTP clock in a second, whatever was encoded (RFC 7587 4.1).
 pub const CLOCK_RATE: u32 = SAMPLE_RATE;
@@ -29,8 +30,17 @@ pub enum OpusError {
 ///
 /// # Errors
 /// When it is not an Opus packet.
-pub fn packetise(packet: &Packet) -> Result<FramePackets, OpusError> {
-    duration(&packet.data)?;
+pub fn packetise(packet: &Packet) -> Result<FramePackets, PacketiseError> {
+    duration(&packet.data).map_err(|error| match error {
+        OpusError::Large(bytes) => {
+            PacketiseError::Large { codec: Codec::Opus, bytes, max: PACKET_BYTES_MAX }
+        }
+        OpusError::Packet(_) => PacketiseError::Malformed {
+            codec: Codec::Opus,
+            at: 0,
+            what: "not a packet of RFC 6716",
+        },
+    })?;
     let end = packet.data.len() as u32;
     Ok(FramePackets::new(packet, packet.data.clone(), Box::new([end])))
 }
