@@ -10,9 +10,9 @@ use rand::{Rng, SeedableRng};
 
 use super::clock::{Ntp, ViewerClock};
 use super::fuzz;
-use super::h264::{Depacketiser, Packetiser, Unit};
 use super::mapping::Mapping;
 use super::packet::{Header, RtpPacket, RtpTime, Seq};
+use super::payload::{PAYLOAD_BYTES_DEFAULT, Packetiser, PictureDepacketiser, Unit};
 use super::reorder::{Output, Reorder};
 use super::ring::{Ring, RingLimits};
 use super::rtcp::{Compound, Message, messages};
@@ -63,7 +63,8 @@ struct Sender {
 
 impl Sender {
     fn send(&mut self, now: Instant, picture: &Packet, link: &mut Link) {
-        let frame = self.ring.push(Packetiser::default().packetise(picture).unwrap());
+        let packetiser = Packetiser::new(pipeline::Codec::H264, PAYLOAD_BYTES_DEFAULT);
+        let frame = self.ring.push(packetiser.packetise(picture).unwrap());
         let at = self.clock.place(frame.pts, frame.arrived);
         let placed = self.mapping.place(&frame, at);
         for index in 0..frame.len() {
@@ -102,7 +103,7 @@ impl Sender {
 
 struct Receiver {
     reorder: Reorder<(bool, RtpTime, Vec<u8>)>,
-    depacketiser: Depacketiser,
+    depacketiser: PictureDepacketiser,
     units: Vec<Unit>,
 }
 
@@ -164,7 +165,7 @@ fn transfer(seed: u64, loss: f64, ask: bool, count: u64) -> (Vec<Packet>, Receiv
     };
     let mut receiver = Receiver {
         reorder: Reorder::new(ask),
-        depacketiser: Depacketiser::new(),
+        depacketiser: PictureDepacketiser::h264(),
         units: Vec::new(),
     };
     receiver.reorder.set_rtt(Duration::from_millis(42));

@@ -18,10 +18,10 @@ use super::viewer::Figures;
 use crate::hub::Writer;
 use crate::rtp::bwe_receive::{ReceiveLimits, ReceiveRate};
 use crate::rtp::clock::Ntp;
-use crate::rtp::h264::Depacketiser;
 use crate::rtp::key_wish::KeyWish;
 use crate::rtp::opus;
 use crate::rtp::packet::{RtpPacket, RtpTime, Seq};
+use crate::rtp::payload::PictureDepacketiser;
 use crate::rtp::reorder::Output;
 use crate::rtp::rtcp::{Compound, Message, ReportBlock};
 use crate::rtp::source_clock::SourceClock;
@@ -60,7 +60,7 @@ impl Drop for Publisher {
 
 struct Video {
     line: Line,
-    depacketiser: Depacketiser,
+    depacketiser: PictureDepacketiser,
     assembler: h264::Assembler,
     wish: KeyWish,
 }
@@ -87,7 +87,7 @@ impl Publisher {
             clock: SourceClock::new(opus::CLOCK_RATE),
             video: agreed.video.as_ref().map(|medium| Video {
                 line: Line::new(medium, 90_000),
-                depacketiser: Depacketiser::new(),
+                depacketiser: PictureDepacketiser::h264(),
                 assembler: h264::Assembler::new(),
                 wish: KeyWish::default(),
             }),

@@ -13,8 +13,8 @@ use super::worker::Event;
 use crate::hub::{Hub, Item, Reader};
 use crate::name::StreamName;
 use crate::rtp::frame::FramePackets;
-use crate::rtp::h264::{PAYLOAD_BYTES_DEFAULT, Packetiser};
 use crate::rtp::opus;
+use crate::rtp::payload::{PAYLOAD_BYTES_DEFAULT, Packetiser};
 use crate::rtp::ring::{Ring, RingLimits};
 use crate::views::{Takes, ViewError, Views};
 
@@ -55,7 +55,7 @@ impl Stream {
             source,
             hub,
             tracks: Arc::default(),
-            packetiser: Packetiser::new(PAYLOAD_BYTES_DEFAULT),
+            packetiser: Packetiser::new(Codec::H264, PAYLOAD_BYTES_DEFAULT),
             video: Ring::new(RingLimits::default()),
             audio: Ring::new(RingLimits { bytes: 1 << 20, packets: 4096, ..RingLimits::default() }),
             viewers: Vec::new(),

@@ -17,9 +17,8 @@ pub(super) fn packetise(
     let bytes = packet.data.len();
     let step = STEP * channels;
     let piece = (payload_max / step).max(1) * step;
-    let ends: Box<[u32]> = (1..=bytes.div_ceil(piece).max(1))
-        .map(|count| (count * piece).min(bytes) as u32)
-        .collect();
+    let ends: Box<[u32]> =
+        (1..=bytes.div_ceil(piece).max(1)).map(|count| (count * piece).min(bytes) as u32).collect();
     let spacing = (piece / channels) as i64 * Ticks::SECOND.0 / i64::from(rate);
     FramePackets::new(packet, packet.data.clone(), ends).spaced(Ticks(spacing))
 }

@@ -93,7 +93,7 @@ pub(super) struct Joiner {
 impl Joiner {
     fn unit(&mut self, header: [u8; 2], body: &[u8], picture: &mut Vec<u8>) {
         let kind = kind(header[0]);
-        self.nal.kept = matches!(kind, ..=PPS | SEI_PREFIX | SEI_SUFFIX);
+        self.nal.kept = kind <= PPS || kind == SEI_PREFIX || kind == SEI_SUFFIX;
         if !self.nal.kept {
             return;
         }

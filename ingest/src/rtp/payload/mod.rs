@@ -37,7 +37,7 @@ mod tests;
 use std::time::Instant;
 
 use bytes::Bytes;
-use pipeline::packet::{AudioTrack, VideoTrack};
+use pipeline::packet::AudioTrack;
 use pipeline::{Codec, Packet};
 
 use super::frame::FramePackets;
@@ -158,37 +158,33 @@ pub struct Unit {
 pub struct Packetiser {
     codec: Codec,
     payload_max: usize,
-    /// Bytes of one moment of sound in all channels, and its ticks of 90 kHz for four of them.
+    /// Channels and sampling rate of G.711.
     samples: (usize, u32),
     supplements: bool,
 }
 
 impl Packetiser {
-    /// For pictures, in payloads of at most `payload_max` bytes, 64 at the least. `None` where
-    /// there is no format.
-    pub fn video(track: &VideoTrack, payload_max: usize) -> Option<Self> {
-        track.codec.is_video().then(|| Self::new(track.codec, payload_max))
+    /// For a codec, in payloads of at most `payload_max` bytes, 64 at the least.
+    pub fn new(codec: Codec, payload_max: usize) -> Self {
+        let payload_max = payload_max.clamp(PAYLOAD_BYTES_MIN, usize::from(u16::MAX));
+        Self { codec, payload_max, samples: (1, 8000), supplements: false }
     }
 
-    /// For sound, as [`Self::video`].
-    pub fn audio(track: &AudioTrack, payload_max: usize) -> Option<Self> {
-        let known = matches!(
-            track.codec,
-            Codec::Opus | Codec::Aac | Codec::Mp3 | Codec::G711U | Codec::G711A
-        );
+    /// For the sound of a track; G.711 is cut between samples of all its channels.
+    pub fn sound(track: &AudioTrack, payload_max: usize) -> Self {
         let samples = (usize::from(track.channels.max(1)), track.sample_rate.max(1));
-        known.then(|| Self { samples, ..Self::new(track.codec, payload_max) })
+        Self { samples, ..Self::new(track.codec, payload_max) }
+    }
+
+    /// Whether there is a format for this codec.
+    pub const fn carries(codec: Codec) -> bool {
+        !matches!(codec, Codec::Flac)
     }
 
     /// H.264 and HEVC: supplemental information (captions, time codes) is sent too.
     #[must_use]
     pub fn with_supplements(self) -> Self {
         Self { supplements: true, ..self }
-    }
-
-    fn new(codec: Codec, payload_max: usize) -> Self {
-        let payload_max = payload_max.clamp(PAYLOAD_BYTES_MIN, usize::from(u16::MAX));
-        Self { codec, payload_max, samples: (1, 8000), supplements: false }
     }
 
     /// Cuts one canonical packet (see [`pipeline::packet`]) of the track.

@@ -72,7 +72,12 @@ impl PictureDepacketiser {
         Some(Self::of(format))
     }
 
-    pub(super) fn of(format: Box<dyn Format>) -> Self {
+    /// One for H.264.
+    pub fn h264() -> Self {
+        Self::of(Box::new(h264::Joiner::default()))
+    }
+
+    fn of(format: Box<dyn Format>) -> Self {
         Self {
             format,
             data: Vec::new(),

@@ -32,7 +32,8 @@ pub(super) fn packetise(
     }
     let inter = if packet.key { 0 } else { INTER_PREDICTED };
     let (data, ends) = chunks(&packet.data, payload_max, 1, |first, last, out| {
-        out.push(inter | u8::from(first) * BEGIN | u8::from(last) * END);
+        let edges = u8::from(first) * BEGIN + u8::from(last) * END;
+        out.push(inter | edges);
     });
     Ok(FramePackets::new(packet, data, ends))
 }

@@ -12,8 +12,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::rtp::frame::FramePackets;
 use crate::rtp::packet::{ExtSeq, RtpTime};
+use crate::rtp::payload::{
+    DepacketiseError, PAYLOAD_BYTES_DEFAULT, PacketiseError, Packetiser, PictureDepacketiser,
+    UNIT_BYTES_MAX, Unit,
+};
 
-const SEI: u8 = 6;
+fn packetiser(payload_max: usize) -> Packetiser {
+    Packetiser::new(pipeline::Codec::H264, payload_max)
+}
 
 fn annex_b(units: &[Vec<u8>]) -> Bytes {
     units.iter().flat_map(|unit| [&[0, 0, 0, 1][..], unit].concat()).collect()
@@ -35,7 +41,7 @@ fn key_picture(slice: usize) -> Bytes {
     annex_b(&[unit(0x67, 24), unit(0x68, 4), unit(0x65, slice)])
 }
 
-fn feed(depacketiser: &mut Depacketiser, first: u64, frame: &FramePackets) -> Vec<Unit> {
+fn feed(depacketiser: &mut PictureDepacketiser, first: u64, frame: &FramePackets) -> Vec<Unit> {
     let time = RtpTime(frame.pts.0 as u32);
     let mut units = Vec::new();
     for at in 0..frame.len() {
@@ -49,7 +55,7 @@ fn feed(depacketiser: &mut Depacketiser, first: u64, frame: &FramePackets) -> Ve
 
 #[test]
 fn packets_of_one_slice_have_one_size_and_leave_in_one_send() {
-    let packetiser = Packetiser::default();
+    let packetiser = packetiser(PAYLOAD_BYTES_DEFAULT);
     for length in (1..40_000).step_by(37) {
         let frame = packetiser.packetise(&picture(annex_b(&[unit(0x41, length)]), 0)).unwrap();
         let sizes: Vec<_> = (0..frame.len()).map(|at| frame.payload(at).unwrap().len()).collect();
@@ -68,28 +74,32 @@ fn packets_of_one_slice_have_one_size_and_leave_in_one_send() {
 
 #[test]
 fn a_key_picture_has_its_parameter_sets_together_in_front() {
-    let frame = Packetiser::default().packetise(&picture(key_picture(5000), 0)).unwrap();
+    let frame =
+        packetiser(PAYLOAD_BYTES_DEFAULT).packetise(&picture(key_picture(5000), 0)).unwrap();
     assert!(frame.key);
     assert_eq!(frame.payload(0).unwrap()[0], 0x60 | STAP_A);
     assert_eq!(frame.runs().collect::<Vec<_>>(), [0..1, 1..frame.len()]);
-    let small = Packetiser::default().packetise(&picture(key_picture(500), 0)).unwrap();
+    let small = packetiser(PAYLOAD_BYTES_DEFAULT).packetise(&picture(key_picture(500), 0)).unwrap();
     assert_eq!(small.len(), 1, "all in one packet");
 }
 
 #[test]
 fn what_no_viewer_needs_is_left_out() {
     let units = [unit(0x09, 2), unit(0x06, 700), unit(0x41, 100), unit(0x0c, 300)];
-    let frame = Packetiser::default().packetise(&picture(annex_b(&units), 0)).unwrap();
+    let frame = packetiser(PAYLOAD_BYTES_DEFAULT).packetise(&picture(annex_b(&units), 0)).unwrap();
     assert_eq!((frame.len(), frame.payload(0).unwrap()), (1, &units[2][..]));
-    let nothing = Packetiser::default().packetise(&picture(annex_b(&units[..2]), 0));
-    assert_eq!(nothing.unwrap_err(), PacketiseError::Empty(710));
+    let nothing = packetiser(PAYLOAD_BYTES_DEFAULT).packetise(&picture(annex_b(&units[..2]), 0));
+    assert!(matches!(nothing, Err(PacketiseError::Empty { bytes: 710, .. })));
     let large = picture(Bytes::from(vec![0; UNIT_BYTES_MAX + 1]), 0);
-    assert!(matches!(Packetiser::default().packetise(&large), Err(PacketiseError::Large(_))));
+    assert!(matches!(
+        packetiser(PAYLOAD_BYTES_DEFAULT).packetise(&large),
+        Err(PacketiseError::Large { .. })
+    ));
 }
 
 #[test]
 fn a_picture_with_a_hole_and_those_after_it_are_withheld_until_a_key_picture() {
-    let packetiser = Packetiser::default();
+    let packetiser = packetiser(PAYLOAD_BYTES_DEFAULT);
     let frames: Vec<_> = (0..6)
         .map(|n| match n {
             0 | 4 => key_picture(4000),
@@ -101,7 +111,7 @@ fn a_picture_with_a_hole_and_those_after_it_are_withheld_until_a_key_picture() {
     // Every packet of pictures 1 to 4 is lost once.
     let total: usize = frames.iter().map(FramePackets::len).sum();
     for lost in frames[0].len()..total - frames[5].len() {
-        let mut depacketiser = Depacketiser::new();
+        let mut depacketiser = PictureDepacketiser::h264();
         let (mut seq, mut out) = (0, Vec::new());
         for frame in &frames {
             for at in 0..frame.len() {
@@ -137,7 +147,7 @@ fn a_picture_with_a_hole_and_those_after_it_are_withheld_until_a_key_picture() {
 #[test]
 fn a_missing_marker_is_mended_by_the_next_timestamp() {
     let now = Instant::now();
-    let mut depacketiser = Depacketiser::new();
+    let mut depacketiser = PictureDepacketiser::h264();
     depacketiser.push(ExtSeq(1), RtpTime(0), false, &[0x65, 0x88], now).unwrap();
     assert!(depacketiser.poll().is_none());
     depacketiser.push(ExtSeq(2), RtpTime(3000), true, &[0x41, 0x9a], now).unwrap();
@@ -149,7 +159,7 @@ fn a_missing_marker_is_mended_by_the_next_timestamp() {
 fn what_mode_one_does_not_have_is_refused_and_the_stream_goes_on() {
     let now = Instant::now();
     let check = |payloads: &[&[u8]], wanted: &str| {
-        let mut depacketiser = Depacketiser::new();
+        let mut depacketiser = PictureDepacketiser::h264();
         depacketiser.push(ExtSeq(0), RtpTime(9), true, &[0x65, 0x88], now).unwrap();
         let mut seq = 0;
         let mut results = payloads.iter().map(|payload| {
@@ -166,11 +176,11 @@ fn what_mode_one_does_not_have_is_refused_and_the_stream_goes_on() {
     check(&[&[0x79, 0, 0, 0, 2, 0x65, 1]], "type 25");
     check(&[&[0x7d, 0x85, 0, 0, 1]], "type 29");
     check(&[&[0x00, 1]], "type 0");
-    check(&[&[0x78]], "empty STAP-A");
-    check(&[&[0x78, 0]], "cut STAP-A");
+    check(&[&[0x78]], "empty aggregate");
+    check(&[&[0x78, 0]], "cut length");
     check(&[&[0x78, 0, 9, 0x65]], "beyond the packet");
     check(&[&[0x78, 0, 0]], "empty unit");
-    check(&[&[0x78, 0, 2, 0x78, 0]], "STAP-A within");
+    check(&[&[0x78, 0, 2, 0x78, 0]], "aggregate within");
     check(&[&[0x7c]], "cut FU-A");
     check(&[&[0x7c, 0x05, 1]], "out of turn");
     check(&[&[0x7c, 0x85, 1], &[0x7c, 0x85, 1]], "out of turn");
@@ -181,7 +191,7 @@ fn what_mode_one_does_not_have_is_refused_and_the_stream_goes_on() {
 #[test]
 fn a_picture_without_end_is_given_up_at_its_limit() {
     let now = Instant::now();
-    let mut depacketiser = Depacketiser::new();
+    let mut depacketiser = PictureDepacketiser::h264();
     depacketiser.push(ExtSeq(0), RtpTime(0), false, &[0x7c, 0x85, 0x88], now).unwrap();
     let body = [&[0x7c, 0x05][..], &[0xaa; 60_000]].concat();
     let refused = (1..1000).find_map(|seq| {
@@ -224,7 +234,8 @@ fn an_encoders_pictures_survive_and_the_assembler_takes_them() {
     {
         let pictures = encoded_pictures(extra);
         assert_eq!(pictures.len(), 60);
-        let (packetiser, mut depacketiser) = (Packetiser::default(), Depacketiser::new());
+        let (packetiser, mut depacketiser) =
+            (packetiser(PAYLOAD_BYTES_DEFAULT), PictureDepacketiser::h264());
         let mut assembler = Assembler::new();
         let mut seq = 70_000;
         let mut sends = 0;
@@ -255,7 +266,7 @@ proptest! {
     ) {
         let units: Vec<_> = lengths.into_iter().map(|(head, length)| unit(head, length)).collect();
         let data = annex_b(&[vec![unit(0x65, 10)], units].concat());
-        let frame = Packetiser::new(payload_max).packetise(&picture(data.clone(), 0)).unwrap();
+        let frame = packetiser(payload_max).packetise(&picture(data.clone(), 0)).unwrap();
         for at in 0..frame.len() { prop_assert!(frame.payload(at).unwrap().len() <= payload_max); }
         let runs: Vec<_> = frame.runs().collect();
         prop_assert_eq!(runs.iter().flat_map(Clone::clone).collect::<Vec<_>>(), (0..frame.len()).collect::<Vec<_>>());
@@ -264,7 +275,7 @@ proptest! {
             prop_assert!(sizes[..sizes.len() - 1].iter().all(|size| *size == sizes[0]));
             prop_assert!(sizes[sizes.len() - 1] <= sizes[0]);
         }
-        let units = feed(&mut Depacketiser::new(), 5, &frame);
+        let units = feed(&mut PictureDepacketiser::h264(), 5, &frame);
         prop_assert_eq!(units.len(), 1);
         prop_assert_eq!(&units[0].data, &data);
     }
@@ -273,7 +284,7 @@ proptest! {
     fn no_payloads_make_the_depacketiser_panic(
         packets in prop::collection::vec((0..4_u64, 0..3_u32, any::<bool>(), prop::collection::vec(any::<u8>(), 0..20)), 0..50),
     ) {
-        let (mut depacketiser, mut seq, mut time, now) = (Depacketiser::new(), 0, 0, Instant::now());
+        let (mut depacketiser, mut seq, mut time, now) = (PictureDepacketiser::h264(), 0, 0, Instant::now());
         for (step, ticks, marker, payload) in packets {
             (seq, time) = (seq + step, time + ticks);
             let _ = depacketiser.push(ExtSeq(seq), RtpTime(time), marker, &payload, now + Duration::from_millis(seq));
