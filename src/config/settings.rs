@@ -174,6 +174,10 @@ impl Default for Http {
 pub struct WebRtc {
     /// UDP address and port.
     pub listen: SocketAddr,
+    /// Whether the TCP port of the same number carries media too.
+    pub tcp: bool,
+    /// Threads that share the sessions, each with a socket on the one port; 0 is one for each core.
+    pub workers: u8,
     /// Further addresses offered to peers: the public address behind a NAT, say.
     pub hosts: Vec<IpAddr>,
     /// Sessions at the same time.
@@ -182,7 +186,13 @@ pub struct WebRtc {
 
 impl Default for WebRtc {
     fn default() -> Self {
-        Self { listen: loopback(8189), hosts: Vec::new(), sessions_max: 10_000 }
+        Self {
+            listen: loopback(8189),
+            tcp: true,
+            workers: 0,
+            hosts: Vec::new(),
+            sessions_max: 10_000,
+        }
     }
 }
 

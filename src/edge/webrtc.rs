@@ -12,6 +12,8 @@ pub(crate) fn start(edge: &Edge) -> Result<Server> {
     let settings = &edge.settings;
     let config = Config {
         udp: settings.webrtc.listen,
+        tcp: settings.webrtc.tcp,
+        workers: settings.webrtc.workers,
         advertised: settings.webrtc.hosts.iter().map(IpAddr::to_string).collect(),
         origins: settings.http.allow_origins.clone(),
         sessions_max: settings.webrtc.sessions_max,
