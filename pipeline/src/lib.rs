@@ -12,6 +12,7 @@ pub mod av1;
 mod bits;
 pub mod color;
 pub mod flac;
+pub mod fmp4;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
