@@ -31,6 +31,10 @@ const UNSAFE_MEMBERS: [&str; 2] = ["gpu", "pipeline/codecs"];
 const CORES: &[&str] = &[
     "chain/src/address.rs",
     "chain/src/sign.rs",
+    "ingest/src/hls/playlist.rs",
+    "ingest/src/hls/request.rs",
+    "ingest/src/hls/segmenter.rs",
+    "ingest/src/hls/window.rs",
     "ingest/src/name.rs",
     "ingest/src/rtmp/amf.rs",
     "ingest/src/rtmp/chunk/",
@@ -60,6 +64,7 @@ const CORES: &[&str] = &[
     "pipeline/src/av1/",
     "pipeline/src/bits.rs",
     "pipeline/src/flac.rs",
+    "pipeline/src/fmp4/",
     "pipeline/src/h264/",
     "pipeline/src/hevc/",
     "pipeline/src/mp3.rs",

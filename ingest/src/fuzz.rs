@@ -10,12 +10,14 @@ pub struct Target {
     pub seeds: &'static [&'static [u8]],
 }
 
+use crate::hls::fuzz as hls;
 use crate::rtmp::fuzz as rtmp;
 use crate::rtp::fuzz as rtp;
 use crate::webrtc::fuzz as webrtc;
 
 /// All of this crate.
 pub const TARGETS: &[Target] = &[
+    Target { name: "hls-request", run: hls::request, seeds: hls::REQUEST_SEEDS },
     Target { name: "rtmp-handshake", run: rtmp::handshake, seeds: rtmp::HANDSHAKE_SEEDS },
     Target { name: "rtmp-session", run: rtmp::session, seeds: rtmp::SESSION_SEEDS },
     Target { name: "rtmp-amf", run: rtmp::amf, seeds: rtmp::AMF_SEEDS },

@@ -9,6 +9,7 @@
 pub mod auth;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod hls;
 pub mod hub;
 pub mod name;
 pub mod rtmp;

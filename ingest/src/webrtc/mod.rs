@@ -22,7 +22,7 @@ mod admission;
 mod answer;
 mod channels;
 mod counters;
-mod credentials;
+pub(crate) mod credentials;
 mod dtls;
 mod end;
 #[doc(hidden)]
