@@ -11,6 +11,7 @@
 
 mod entry;
 mod index;
+mod init;
 mod progressive;
 mod timeline;
 mod writer;

@@ -12,7 +12,7 @@ use crate::packet::TrackKind;
 use crate::time::{TICKS_PER_SECOND, Ticks};
 
 use super::index::{Index, Sample};
-use super::writer::mvhd;
+use super::init::mvhd;
 use super::{Error, id_of};
 
 /// Samples of one range, at most: a day of 60 pictures and 50 sound frames a second.

@@ -5,19 +5,16 @@
 //! is complete, and whoever calls it decides how long fragments are.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use mp4_atom::{
-    Dinf, Dref, DrefEntry, Encode as _, FixedPoint, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Mfhd, Minf,
-    Moof, Moov, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun,
-    TrunEntry, Url, Vmhd,
-};
+use mp4_atom::{Encode as _, Mfhd, Moof, Tfdt, Tfhd, Traf, Trun, TrunEntry};
 
 use crate::aac::AudioSpecificConfig;
 use crate::packet::{AudioTrack, Codec, Packet, TrackKind, Tracks};
 use crate::time::{TICKS_PER_SECOND, Ticks};
 
-use super::entry::{self, Description};
+use super::entry;
+use super::init::init;
 use super::timeline::Timeline;
-use super::{AUDIO_ID, Error, VIDEO_ID, id_of};
+use super::{AUDIO_ID, Error, VIDEO_ID};
 
 /// `sample_flags` (ISO/IEC 14496-12 8.8.3.1) of a sample that decoding can start at, and of others.
 pub(super) const FLAGS_KEY: u32 = 0x0200_0000;
@@ -394,93 +391,5 @@ fn traf(lane: &Lane) -> Traf {
         tfdt: Some(Tfdt { base_media_decode_time: lane.base }),
         trun: vec![Trun { data_offset: Some(0), samples: entries.collect::<Vec<_>>().into() }],
         ..Traf::default()
-    }
-}
-
-/// `ftyp` and `moov`.
-fn init(
-    tracks: &Tracks,
-    video: Option<Description>,
-    audio: Option<Description>,
-) -> Result<Bytes, Error> {
-    let mut out = BytesMut::new();
-    Ftyp {
-        major_brand: FourCC::new(b"iso6"),
-        minor_version: 0,
-        compatible_brands: vec![FourCC::new(b"iso6"), FourCC::new(b"cmfc"), FourCC::new(b"mp41")],
-    }
-    .encode(&mut out)?;
-    let size = tracks.video.as_ref().map(|track| track.size);
-    let mut traks = Vec::new();
-    if let Some(description) = video {
-        let side = |pixels: Option<u32>| {
-            FixedPoint::new(u16::try_from(pixels.unwrap_or(0)).unwrap_or(u16::MAX), 0)
-        };
-        let mut trak = trak(TrackKind::Video, description);
-        trak.tkhd.width = side(size.map(|size| size.width));
-        trak.tkhd.height = side(size.map(|size| size.height));
-        traks.push(trak);
-    }
-    traks.extend(audio.map(|description| trak(TrackKind::Audio, description)));
-    let trex = traks.iter().map(|trak| Trex {
-        track_id: trak.tkhd.track_id,
-        default_sample_description_index: 1,
-        ..Trex::default()
-    });
-    Moov {
-        mvhd: mvhd(),
-        mvex: Some(Mvex { mehd: None, trex: trex.collect() }),
-        trak: traks,
-        ..Moov::default()
-    }
-    .encode(&mut out)?;
-    Ok(out.freeze())
-}
-
-pub(super) fn mvhd() -> Mvhd {
-    Mvhd {
-        timescale: super::VIDEO_TIMESCALE,
-        rate: FixedPoint::new(1, 0),
-        volume: FixedPoint::new(1, 0),
-        next_track_id: AUDIO_ID + 1,
-        ..Mvhd::default()
-    }
-}
-
-fn trak(kind: TrackKind, description: Description) -> Trak {
-    let video = kind.is_video();
-    Trak {
-        tkhd: Tkhd {
-            track_id: id_of(kind),
-            enabled: true,
-            in_movie: true,
-            alternate_group: u16::from(!video),
-            volume: FixedPoint::new(u8::from(!video), 0),
-            ..Tkhd::default()
-        },
-        mdia: Mdia {
-            mdhd: Mdhd {
-                timescale: description.timescale,
-                language: "und".into(),
-                ..Mdhd::default()
-            },
-            hdlr: Hdlr {
-                handler: FourCC::new(if video { b"vide" } else { b"soun" }),
-                name: if video { "video" } else { "audio" }.into(),
-            },
-            minf: Minf {
-                vmhd: video.then(Vmhd::default),
-                smhd: (!video).then(Smhd::default),
-                stbl: Stbl {
-                    stsd: Stsd { codecs: vec![description.entry] },
-                    stco: Some(Stco::default()),
-                    ..Stbl::default()
-                },
-                // The media is in this very file.
-                dinf: Dinf { dref: Dref { entries: vec![DrefEntry::Url(Url::default())] } },
-                ..Minf::default()
-            },
-        },
-        ..Trak::default()
     }
 }
