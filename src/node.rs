@@ -157,6 +157,7 @@ impl Node {
         let server = edge::webrtc::start(&edge)?;
         self.addresses.webrtc = Some(server.local_addr());
         self.parts.webrtc = Some(server.clone());
+        self.parts.hls = settings.hls.enabled.then(|| edge::hls::start(&edge));
 
         self.parts.money.grant(signer.address()).await?;
         let graphs = Graphs::load(&settings.pipeline, &settings.streams, &self.parts.registry)?;
@@ -185,6 +186,10 @@ impl Node {
         };
         let parts = self.parts.clone();
         let rest = live::router(parts.clone(), access).fallback_service(server.router());
+        let rest = match &self.parts.hls {
+            Some(hls) => hls.over(rest),
+            None => rest,
+        };
         let pages = dashboards::pages::edge(&facts, rest).merge(crate::status::edge_routes(parts));
         self.serve(listener, Speaks::Both(self.tls.clone()), pages);
         Ok(())

@@ -12,7 +12,7 @@ use axum::routing::get;
 use ingest::hub::StreamStatus;
 use ingest::sessions::Sessions;
 use ingest::views::Takes;
-use ingest::{Hub, StreamName, rtmp, webrtc};
+use ingest::{Hub, StreamName, hls, rtmp, webrtc};
 use payments::{RecipientCounters, SenderCounters};
 use pipeline::graph::Registry;
 use serde::Serialize;
@@ -48,6 +48,8 @@ pub struct Parts {
     pub rtmp: Option<(Sessions, Arc<rtmp::Counters>)>,
     /// WebRTC sessions.
     pub webrtc: Option<webrtc::Server>,
+    /// HLS players and muxers.
+    pub hls: Option<hls::Server>,
     /// Where the pages for viewers are.
     pub edge: Option<SocketAddr>,
     started: (Instant, SystemTime),
@@ -73,6 +75,7 @@ impl Parts {
             bridges: None,
             rtmp: None,
             webrtc: None,
+            hls: None,
             edge: None,
             started: (Instant::now(), SystemTime::now()),
         }

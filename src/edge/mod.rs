@@ -1,6 +1,7 @@
 //! The listeners that face publishers and viewers: one file for each protocol, which turns the
 //! settings into a started server.
 
+pub(crate) mod hls;
 pub(crate) mod rtmp;
 pub(crate) mod webrtc;
 

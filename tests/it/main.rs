@@ -20,6 +20,7 @@ mod card;
 mod client;
 mod failover;
 mod graphs;
+mod hls;
 mod live;
 mod node;
 mod observe;

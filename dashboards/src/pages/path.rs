@@ -39,9 +39,16 @@ impl Page {
             ("publish", true) if !before.is_empty() => Some(Self::Moved("../publish".into())),
             _ if !before.is_empty() && (session(last) || session(above)) => None,
             (_, true) => Some(Self::Player),
+            // Playlists and media of HLS.
+            _ if !before.is_empty() && is_media(last) => None,
             (_, false) => Some(Self::Moved(format!("{last}/"))),
         }
     }
+}
+
+/// Whether a file's name is that of a playlist or of media.
+fn is_media(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, end)| matches!(end, "m3u8" | "mp4" | "ts"))
 }
 
 /// Whether a text has the form of a stream's name (letters, digits, `. _ ~ -`, joined by `/`).
@@ -71,6 +78,9 @@ mod tests {
             ("/publish", moved("publish/")),
             ("/whip/", Some(Page::Player)),
             ("/cam/whip", None),
+            ("/cam/index.m3u8", None),
+            ("/a/cam/0af3_seg1.ts", None),
+            ("/cam.mp4", moved("cam.mp4/")),
             ("/cam/whep/", None),
             ("/cam/whep/0123abcd", None),
             ("/a/cam/whip/0123abcd", None),

@@ -281,3 +281,6 @@ impl Server {
         self.shared.muxers.lock().get(&(name.clone(), format)).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests;

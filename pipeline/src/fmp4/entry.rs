@@ -3,15 +3,16 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mp4_atom::{
-    Atom as _, Audio, Avc1, Avcc, Codec as Entry, Dfla, Dops, Esds, FixedPoint, Flac,
-    FlacMetadataBlock, Mp4a, Visual, esds,
+    Atom as _, Audio, Av01, Av1c, Avc1, Avcc, Codec as Entry, Dfla, Dops, Esds, FixedPoint, Flac,
+    FlacMetadataBlock, Hvc1, Hvcc, Mp4a, Pasp, Visual, Vp09, VpcC, esds,
 };
 
 use crate::aac::AudioSpecificConfig;
 use crate::annexb::nals;
-use crate::h264::{DecoderConfiguration, NalKind};
+use crate::h264::NalKind;
 use crate::opus;
 use crate::packet::{AudioTrack, Codec, VideoTrack};
+use crate::video;
 
 use super::{Error, VIDEO_TIMESCALE};
 
@@ -26,30 +27,43 @@ pub(super) struct Description {
 
 /// The entry of a picture track.
 pub(super) fn video(track: &VideoTrack) -> Result<Description, Error> {
-    let sets = &track.parameter_sets;
-    if sets.is_empty() || track.size.width == 0 || track.size.height == 0 {
+    if track.parameter_sets.is_empty() || track.size.width == 0 || track.size.height == 0 {
         return Err(Error::NotReady(track.codec));
     }
+    let video::Description { record, codecs, sample_aspect, .. } = video::Description::of(track)?;
     let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX);
     let visual = Visual {
         width: side(track.size.width),
         height: side(track.size.height),
         ..Visual::default()
     };
-    let (entry, name) = match track.codec {
+    let pasp = sample_aspect.map(|(h_spacing, v_spacing)| Pasp {
+        h_spacing: h_spacing.into(),
+        v_spacing: v_spacing.into(),
+    });
+    let mut record = &record[..];
+    let entry = match track.codec {
         Codec::H264 => {
-            let record = DecoderConfiguration::from_annex_b(sets)?;
-            let name = format!(
-                "avc1.{:02x}{:02x}{:02x}",
-                record.profile, record.compatibility, record.level
-            );
-            let bytes = record.to_bytes()?;
-            let avcc = Avcc::decode_body(&mut &bytes[..])?;
-            (Entry::from(Avc1 { visual, avcc, ..Avc1::default() }), name)
+            let avcc = Avcc::decode_body(&mut record)?;
+            Entry::from(Avc1 { visual, avcc, pasp, ..Avc1::default() })
+        }
+        Codec::Hevc => {
+            let hvcc = Hvcc::decode_body(&mut record)?;
+            Entry::from(Hvc1 { visual, hvcc, pasp, ..Hvc1::default() })
+        }
+        Codec::Av1 => {
+            let av1c = Av1c::decode_body(&mut record)?;
+            Entry::from(Av01 { visual, av1c, pasp, ..Av01::default() })
+        }
+        Codec::Vp9 => {
+            // A full box: version 1, no flags.
+            let full = [&[1, 0, 0, 0], record].concat();
+            let vpcc = VpcC::decode_body(&mut &full[..])?;
+            Entry::from(Vp09 { visual, vpcc, pasp, ..Vp09::default() })
         }
         other => return Err(Error::Codec(other)),
     };
-    Ok(Description { entry, name, timescale: VIDEO_TIMESCALE })
+    Ok(Description { entry, name: codecs, timescale: VIDEO_TIMESCALE })
 }
 
 /// The entry of a sound track.

@@ -21,7 +21,7 @@ pub use progressive::{Layout, Run};
 pub use writer::{Fragment, Writer};
 
 use crate::packet::{Codec, TrackKind};
-use crate::{aac, h264};
+use crate::{aac, video};
 
 /// Bytes of `ftyp` and `moov` together that are read, at most.
 pub const INIT_BYTES_MAX: u64 = 1 << 20;
@@ -73,7 +73,7 @@ pub enum Error {
     Aac(#[from] aac::Error),
     /// Parameter sets that cannot be read.
     #[error(transparent)]
-    H264(#[from] h264::Error),
+    Video(#[from] video::Error),
     /// Records of other codecs, and boxes that do not parse.
     #[error("MP4: {0}")]
     Box(String),

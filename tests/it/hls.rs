@@ -1,0 +1,154 @@
+//! Watching by HLS: ffmpeg as a player, and the playlists as players see them.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use tokio::process::Command;
+
+use crate::card::Card;
+use crate::node::{Running, alone};
+use crate::programs::{self, PATIENCE};
+use crate::push::{LIVE, Push, TONE};
+
+/// What ffmpeg decodes of a stream: the cards' numbers, and the sound's zero crossings a second.
+async fn play(program: PathBuf, url: &str, pictures: usize) -> (Vec<u16>, f64) {
+    let card = Card::SMALL;
+    let dir = tempfile::tempdir().unwrap();
+    let sound = dir.path().join("sound");
+    let mut command = Command::new(program);
+    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-i", url]);
+    let count = pictures.to_string();
+    command.args(["-map", "0:v", "-frames:v", &count, "-fps_mode", "passthrough"]);
+    command.args(["-f", "rawvideo", "-pix_fmt", "gray", "pipe:1"]);
+    command.args(["-map", "0:a", "-t", "1.5", "-ac", "1", "-ar", "48000", "-f", "s16le"]);
+    command.arg(&sound).stdin(Stdio::null()).kill_on_drop(true);
+    let played = tokio::time::timeout(PATIENCE, command.output()).await;
+    let output = played.expect("ffmpeg does not end").unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}");
+    let pictures = output.stdout.chunks_exact(card.width * card.height);
+    let numbers = pictures.map(|luma| {
+        card.read(|row| &luma[row * card.width..]).expect("a card that can be read").number
+    });
+    let samples: Vec<i16> = std::fs::read(&sound)
+        .unwrap()
+        .chunks_exact(2)
+        .map(|bytes| i16::from_le_bytes([bytes[0], bytes[1]]))
+        .collect();
+    let crossings = samples.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+    (numbers.collect(), crossings as f64 * 48_000.0 / samples.len() as f64)
+}
+
+async fn get(node: &Running, url: &str) -> (StatusCode, String) {
+    let answer = node.client.get(url).send().await.unwrap();
+    (answer.status(), answer.text().await.unwrap())
+}
+
+/// The media playlist's address from the multivariant one.
+async fn media_of(node: &Running, path: &str) -> String {
+    let (status, text) = get(node, &node.http(path)).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert!(text.contains("CODECS=\"avc1.") && text.contains("RESOLUTION=320x180"), "{text}");
+    let media = text.lines().find(|line| !line.starts_with('#')).unwrap();
+    node.http(&format!("cam/{media}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ffmpeg_plays_every_picture_and_the_tone_in_both_forms() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| settings.pipeline.graph = "none".into()).await;
+    let _push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    node.until_pictures("cam", 30).await;
+    for (program, path) in [
+        (programs::ffmpeg(), "cam/index.m3u8"),
+        (programs::ffmpeg_9(), "cam/index.m3u8"),
+        (programs::ffmpeg(), "cam/index_ts.m3u8"),
+    ] {
+        let (numbers, hertz) = play(program, &node.http(path), 90).await;
+        assert_eq!(numbers.len(), 90, "{path}");
+        assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{path}: {numbers:?}");
+        assert!((hertz - f64::from(TONE)).abs() < 20.0, "{path}: {hertz} Hz");
+    }
+    let muxers = node.node.parts().hls.as_ref().unwrap().muxers();
+    assert_eq!(muxers.len(), 2);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_waits_for_the_part_and_a_publisher_that_comes_back_is_a_discontinuity() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| settings.pipeline.graph = "none".into()).await;
+    let push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    node.until_pictures("cam", 30).await;
+    let media = media_of(&node, "cam/index.m3u8").await;
+    let (_, text) = get(&node, &media).await;
+    let segments = |text: &str| text.lines().filter(|line| line.contains("_seg")).count() as u64;
+    let first: u64 = text
+        .lines()
+        .find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let next = first + segments(&text);
+    // Its first part comes only with it.
+    let (status, later) = get(&node, &format!("{media}&_HLS_msn={}&_HLS_part=0", next + 1)).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(later.contains(&format!("_seg{next}.mp4")), "{later}");
+    let (status, _) = get(&node, &format!("{media}&_HLS_msn={}", next + 1000)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    // The part that is hinted at can be asked for before it is there.
+    let hint = later.lines().find(|line| line.starts_with("#EXT-X-PRELOAD-HINT")).unwrap();
+    let part = hint.split('"').nth(1).unwrap();
+    let answer = node.client.get(node.http(&format!("cam/{part}"))).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(&answer.bytes().await.unwrap()[4..8], b"moof");
+
+    push.finish().await;
+    let _push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    let came = async {
+        loop {
+            let (status, text) = get(&node, &media).await;
+            assert_eq!(status, StatusCode::OK, "{text}");
+            if text.contains("#EXT-X-DISCONTINUITY\n") {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, came).await.expect("the stream goes on");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_need_credentials_once_and_can_be_ended() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| {
+        settings.pipeline.graph = "none".into();
+        settings.auth.read_password = "secret".into();
+    })
+    .await;
+    let _push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    node.until_pictures("cam", 30).await;
+    let (status, _) = get(&node, &node.http("cam/index.m3u8")).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let media = media_of(&node, "cam/index.m3u8?token=secret").await;
+    let (status, text) = get(&node, &media).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(!text.contains("secret"));
+    // The session is for this stream and these files only.
+    let bare = media.split('?').next().unwrap();
+    assert_eq!(get(&node, bare).await.0, StatusCode::UNAUTHORIZED);
+    let other = media.replace("/cam/", "/other/");
+    assert_eq!(get(&node, &other).await.0, StatusCode::UNAUTHORIZED);
+    let sessions = node.node.parts().hls.as_ref().unwrap().sessions();
+    let listed = sessions.list();
+    assert_eq!(listed.len(), 1);
+    assert!(listed[0].bytes_out > 0 && !listed[0].query.contains("secret"));
+    assert!(sessions.kick(&listed[0].id));
+    assert_eq!(get(&node, &media).await.0, StatusCode::FORBIDDEN);
+    let (status, _) = get(&node, &node.http("nobody/index.m3u8?token=secret")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    node.stop().await;
+}
