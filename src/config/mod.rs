@@ -4,10 +4,12 @@
 //! strength: flag, environment (`MILLSTREAM_SECTION__KEY`), journal of API changes in the data
 //! directory, file, default (interfaces, section 7). Everything below gets a typed section.
 
+mod hls;
 mod layers;
 mod money;
 mod settings;
 
+pub use hls::Hls;
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
 pub use settings::{
