@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{JOURNAL, Layer, LoadError, Loaded, Settings, Source};
+use crate::config::{Layer, LoadError, Settings, Store};
 
 /// An edge streaming server with a media-first pipeline.
 #[derive(Debug, Parser)]
@@ -93,12 +93,12 @@ impl Common {
     /// Settings from all sources: `presets` are the command's own defaults, `flags` its own flags.
     ///
     /// # Errors
-    /// What [`Loaded::from_layers`] refuses, and `--set` without `=`.
+    /// What [`Store::open`] refuses, and `--set` without `=`.
     pub fn load(
         &self,
         presets: &[(&str, &str)],
         flags: &[(&str, String)],
-    ) -> Result<Loaded, LoadError> {
+    ) -> Result<Store, LoadError> {
         let mut layers = Layer::environment(std::env::vars());
         layers.extend(presets.iter().map(|(name, value)| Layer::preset(name, value)));
         layers.extend(flags.iter().map(|(name, value)| Layer::flag(name, value)));
@@ -116,16 +116,7 @@ impl Common {
             })?;
             layers.push(Layer::flag(name.trim(), value.trim()));
         }
-        if let Some(path) = &self.config {
-            layers.push(Layer::file(path, Source::File)?);
-        }
-        // The journal lies in the data directory that the other sources name.
-        let first = Loaded::from_layers(layers.clone())?;
-        let journal = first.settings.data_dir.join(JOURNAL);
-        if journal.is_file() {
-            layers.push(Layer::file(&journal, Source::Journal)?);
-        }
-        Loaded::from_layers(layers)
+        Store::open(layers, self.config.as_deref())
     }
 }
 
@@ -138,7 +129,7 @@ pub fn config(action: &ConfigAction) -> anyhow::Result<()> {
     match action {
         ConfigAction::Default => print!("{}", default_file()?),
         ConfigAction::Check { common } => {
-            let loaded = common.load(&[], &[])?;
+            let loaded = common.load(&[], &[])?.current();
             println!("settings are right");
             for (name, source) in &loaded.sources {
                 println!("  {name}  ({source})");

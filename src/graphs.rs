@@ -1,22 +1,36 @@
 //! Which graph a stream gets: by its own setting, else by the setting for all.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
 use ingest::StreamName;
 use pipeline::graph::{self, Prompt, Registry};
 use serde_json::Value;
+use tracing::warn;
 
-use crate::config;
+use crate::config::{Commit, Settings};
+use crate::streams::StreamSettings;
 
 /// The largest graph file in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The graphs of the settings, checked at start.
+/// The graphs of the settings. Those that the settings name outright are checked before the
+/// settings count; those whose name depends on the stream's, when the stream comes. Cloning shares.
+#[derive(Clone)]
 pub struct Graphs {
-    all: Option<Value>,
-    streams: BTreeMap<StreamName, Option<Value>>,
+    streams: StreamSettings,
+    registry: Arc<Registry>,
+    checked: Arc<ArcSwap<Checked>>,
+}
+
+struct Checked {
+    /// The setting for streams that have none.
+    all: String,
+    /// What settings stand for.
+    graphs: HashMap<String, Option<Value>>,
 }
 
 impl Graphs {
@@ -25,23 +39,54 @@ impl Graphs {
     /// # Errors
     /// A file that cannot be read, or a graph that is not right; the message says where.
     pub fn load(
-        pipeline: &config::Pipeline,
-        streams: &BTreeMap<String, config::Stream>,
-        registry: &Registry,
+        settings: &Settings,
+        streams: StreamSettings,
+        registry: Arc<Registry>,
     ) -> Result<Self> {
-        let all = load(&pipeline.graph, registry)?;
-        let mut named = BTreeMap::new();
-        for (name, stream) in streams {
-            let Some(graph) = &stream.graph else { continue };
-            let graph = load(graph, registry).with_context(|| format!("streams.{name:?}"))?;
-            named.insert(StreamName::parse(name)?, graph);
-        }
-        Ok(Self { all, streams: named })
+        let checked = Arc::new(ArcSwap::from_pointee(Checked::new(settings, &registry)?));
+        Ok(Self { streams, registry, checked })
+    }
+
+    /// Makes other settings ready ([`crate::config::Store::follow`]).
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn prepare(&self, settings: &Settings) -> Result<Commit, String> {
+        let new = Checked::new(settings, &self.registry).map_err(|error| format!("{error:#}"))?;
+        let (checked, new) = (Arc::clone(&self.checked), Arc::new(new));
+        Ok(Box::new(move || checked.store(new)))
     }
 
     /// The graph of a stream; `None` when it is not processed.
     pub fn of_stream(&self, name: &StreamName) -> Option<Value> {
-        self.streams.get(name).cloned().unwrap_or_else(|| self.all.clone())
+        let checked = self.checked.load();
+        let stream = self.streams.of(name);
+        let setting = stream.graph.as_ref().unwrap_or(&checked.all);
+        if let Some(graph) = checked.graphs.get(setting) {
+            return graph.clone();
+        }
+        load(setting, &self.registry).unwrap_or_else(|error| {
+            warn!(stream = %name, error = format!("{error:#}"), "not processed");
+            None
+        })
+    }
+}
+
+impl Checked {
+    fn new(settings: &Settings, registry: &Registry) -> Result<Self> {
+        let all = settings.pipeline.graph.clone();
+        let mut graphs = HashMap::from([(all.clone(), load(&all, registry)?)]);
+        let named =
+            settings.streams.iter().map(|(name, stream)| (format!("streams.{name:?}"), stream));
+        let defaults = ("stream_defaults".to_owned(), &settings.stream_defaults);
+        for (place, stream) in named.chain([defaults]) {
+            let Some(graph) = &stream.graph else { continue };
+            // Where a group of the expression is put in, the stream's name decides.
+            if !graph.contains("$G") && !graphs.contains_key(graph) {
+                graphs.insert(graph.clone(), load(graph, registry).context(place)?);
+            }
+        }
+        Ok(Self { all, graphs })
     }
 }
 
@@ -70,24 +115,31 @@ fn read(path: &Path) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Stream;
 
     #[test]
     fn a_streams_own_graph_wins_and_a_bad_one_is_named() {
-        let registry = Registry::host();
-        let pipeline = config::Pipeline { graph: "default".into(), ..Default::default() };
-        let mut streams = BTreeMap::new();
-        let stream =
-            |graph: &str| config::Stream { graph: Some(graph.into()), ..Default::default() };
-        streams.insert("raw".to_owned(), stream("none"));
-        let graphs = Graphs::load(&pipeline, &streams, &registry).unwrap();
+        let registry = Arc::new(Registry::host());
+        let load = |settings: &Settings| {
+            let streams = StreamSettings::new(settings).unwrap();
+            Graphs::load(settings, streams, Arc::clone(&registry))
+        };
+        let mut settings = Settings::default();
+        settings.pipeline.graph = "default".into();
+        let stream = |graph: &str| Stream { graph: Some(graph.into()), ..Default::default() };
+        settings.streams.insert("raw".to_owned(), stream("none"));
+        settings.streams.insert("~^lost(.)$".to_owned(), stream("/nowhere/$G1.json"));
+        let graphs = load(&settings).unwrap();
         let name = |text| StreamName::parse(text).unwrap();
         assert!(graphs.of_stream(&name("raw")).is_none());
         assert_eq!(graphs.of_stream(&name("cam")), Some(graph::default_prompt()));
+        assert!(graphs.of_stream(&name("lost1")).is_none(), "its file is not there");
 
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, r#"{"1":{"class_type":"Nope","inputs":{}}}"#).unwrap();
-        streams.insert("cam".to_owned(), stream(file.path().to_str().unwrap()));
-        let error = format!("{:#}", Graphs::load(&pipeline, &streams, &registry).err().unwrap());
+        settings.streams.insert("cam".to_owned(), stream(file.path().to_str().unwrap()));
+        let error = format!("{:#}", load(&settings).err().unwrap());
         assert!(error.contains("cam") && error.contains("Nope"), "{error}");
+        assert!(graphs.prepare(&settings).is_err());
     }
 }

@@ -32,11 +32,12 @@ pub mod status;
 pub mod streams;
 pub mod tls;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use cli::{Cli, Command};
-use config::Loaded;
+use config::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -58,15 +59,15 @@ pub fn run(cli: Cli) -> Result<()> {
                 presets.push(("streams.demo.source", "demo"));
             }
             let flags = roles.map(|roles| ("roles", roles));
-            serve(&common.load(&presets, flags.as_slice())?)
+            serve(common.load(&presets, flags.as_slice())?)
         }
         Command::Gateway { orchestrators, common } => {
             let mut flags = vec![("roles", "gateway".to_owned())];
             flags.extend(orchestrators.map(|list| ("gateway.orchestrators", list)));
-            serve(&common.load(&[], &flags)?)
+            serve(common.load(&[], &flags)?)
         }
         Command::Orchestrator { common } => {
-            serve(&common.load(&[], &[("roles", "orchestrator".to_owned())])?)
+            serve(common.load(&[], &[("roles", "orchestrator".to_owned())])?)
         }
     }
 }
@@ -77,16 +78,18 @@ pub fn report(error: &anyhow::Error) {
     eprintln!("millstream: {error:#}");
 }
 
-fn serve(loaded: &Loaded) -> Result<()> {
-    logging::start(&loaded.settings.log)?;
+fn serve(store: Store) -> Result<()> {
+    let store = Arc::new(store);
+    let settings = store.current().settings.clone();
+    logging::start(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let drain = Duration::from_secs(loaded.settings.drain_seconds);
+    let drain = Duration::from_secs(settings.drain_seconds);
     runtime.block_on(async {
         let signal = stop_signal()?;
-        let node = Node::start(loaded.settings.clone(), CancellationToken::new()).await?;
+        let node = Node::start_with(store, CancellationToken::new()).await?;
         node.announce();
         signal.await;
         info!(within = ?drain, "stopping");

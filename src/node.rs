@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::access::NodeAccess;
 use crate::bridge::Bridges;
-use crate::config::{Role, Settings};
+use crate::config::{Role, Settings, Store};
 use crate::edge::{self, Edge, cannot_bind};
 use crate::gateway::{self, Backend, Gateway};
 use crate::graphs::Graphs;
@@ -67,7 +67,16 @@ impl Node {
     ///
     /// # Errors
     /// What keeps it from starting, naming the setting or the missing package.
-    pub async fn start(mut settings: Settings, stop: CancellationToken) -> Result<Self> {
+    pub async fn start(settings: Settings, stop: CancellationToken) -> Result<Self> {
+        Self::start_with(Arc::new(Store::of(&settings)?), stop).await
+    }
+
+    /// As [`Self::start`], with settings that may change while the node runs.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(store: Arc<Store>, stop: CancellationToken) -> Result<Self> {
+        let mut settings = store.current().settings.clone();
         if settings.public {
             open_to_all(&mut settings);
         }
@@ -86,8 +95,11 @@ impl Node {
         let registry = Arc::new(registry(&settings));
         let hops = Arc::new(Hops::new(settings.latency.trace));
         let hub = Hub::new(ingest::hub::Limits::default());
+        let streams = StreamSettings::new(&settings).map_err(anyhow::Error::msg)?;
+        let followed = streams.clone();
+        store.follow(Box::new(move |settings| followed.prepare(settings)));
         let mut node = Self {
-            parts: Parts::new(hub, hops, registry, money, StreamSettings::new(&settings.streams)),
+            parts: Parts::new(hub, hops, registry, money, streams, Arc::clone(&store)),
             tls: certificate.server_config()?,
             addresses: Addresses::default(),
             tasks: TaskTracker::new(),
@@ -105,6 +117,10 @@ impl Node {
         }
         node.start_admin().await?;
         node.start_sources()?;
+        let until = node.close.clone();
+        node.tasks.spawn(async move {
+            until.run_until_cancelled(store.watch()).await;
+        });
         Ok(node)
     }
 
@@ -160,19 +176,21 @@ impl Node {
         self.parts.hls = settings.hls.enabled.then(|| edge::hls::start(&edge));
 
         self.parts.money.grant(signer.address()).await?;
-        let graphs = Graphs::load(&settings.pipeline, &settings.streams, &self.parts.registry)?;
+        let streams = self.parts.streams.clone();
+        let graphs = Graphs::load(&settings, streams, Arc::clone(&self.parts.registry))?;
         let gateway = Gateway::new(gateway::Parts {
             settings: settings.gateway.clone(),
             hub,
             signer,
             backends: backends(&settings, self.parts.orchestrator.as_ref())?,
-            graphs: Arc::new(graphs),
+            graphs: graphs.clone(),
             money: self.parts.money.clone(),
             registry: Arc::clone(&self.parts.registry),
             hops: Arc::clone(&self.parts.hops),
         });
         self.parts.gateway = Some(gateway.clone());
         server.answer_messages(Arc::new(Steering::new(gateway.clone())));
+        self.follow_graphs(graphs, gateway.clone());
         let until = self.stop.clone();
         self.tasks.spawn(async move { gateway.run(until).await });
 
@@ -193,6 +211,25 @@ impl Node {
         let pages = dashboards::pages::edge(&facts, rest).merge(crate::status::edge_routes(parts));
         self.serve(listener, Speaks::Both(self.tls.clone()), pages);
         Ok(())
+    }
+
+    /// Changed settings give running streams their graphs.
+    fn follow_graphs(&self, graphs: Graphs, gateway: Gateway) {
+        let (streams, stop) = (self.parts.streams.clone(), self.stop.clone());
+        let runtime = tokio::runtime::Handle::current();
+        self.parts.store.follow(Box::new(move |settings| {
+            let (streams, graphs) = (streams.prepare(settings)?, graphs.prepare(settings)?);
+            let (gateway, stop, runtime) = (gateway.clone(), stop.clone(), runtime.clone());
+            let before = gateway.graphs_in_force();
+            Ok(Box::new(move || {
+                streams();
+                graphs();
+                let _runtime = runtime.enter();
+                if !stop.is_cancelled() {
+                    gateway.follow_settings(before, &stop);
+                }
+            }))
+        }));
     }
 
     /// Console, API, metrics and health.

@@ -18,6 +18,7 @@ use pipeline::graph::Registry;
 use serde::Serialize;
 
 use crate::bridge::{Bridges, Needs};
+use crate::config::Store;
 use crate::gateway::{self, Gateway};
 use crate::hops::{BOUNDS, Hop, Hops};
 use crate::money::{Money, MoneyStatus};
@@ -30,6 +31,8 @@ use crate::streams::StreamSettings;
 pub struct Parts {
     /// All streams.
     pub hub: Hub,
+    /// The settings in force.
+    pub store: Arc<Store>,
     /// Settings of single streams.
     pub streams: StreamSettings,
     /// Frame times.
@@ -63,9 +66,11 @@ impl Parts {
         registry: Arc<Registry>,
         money: Money,
         streams: StreamSettings,
+        store: Arc<Store>,
     ) -> Self {
         Self {
             hub,
+            store,
             streams,
             hops,
             registry,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::Settings;
+use super::check::check;
+use super::journal::Journal;
 
 /// The largest settings file in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -101,6 +103,8 @@ pub struct Layer {
     source: Source,
     origin: String,
     table: Table,
+    /// Streams that weaker sources name and this one takes away.
+    removed: Vec<String>,
 }
 
 impl Layer {
@@ -117,7 +121,27 @@ impl Layer {
         let table = text
             .parse::<Table>()
             .map_err(|error| LoadError::Syntax { path: path.to_owned(), error })?;
-        Ok(Self { source, origin: path.display().to_string(), table })
+        Ok(Self { source, origin: path.display().to_string(), table, removed: Vec::new() })
+    }
+
+    /// Settings that a program chose, as strong as a file.
+    ///
+    /// # Errors
+    /// Never with settings as they are; the writer may refuse in principle.
+    pub fn settings(settings: &Settings) -> Result<Self, LoadError> {
+        let table = Table::try_from(settings).map_err(|e| LoadError::Conflict(e.to_string()))?;
+        let origin = "settings".to_owned();
+        Ok(Self { source: Source::File, origin, table, removed: Vec::new() })
+    }
+
+    /// The journal of API changes.
+    pub(super) fn journal(journal: &Journal) -> Self {
+        Self {
+            source: Source::Journal,
+            origin: format!("API ({JOURNAL})"),
+            table: journal.table().clone(),
+            removed: journal.removed().to_vec(),
+        }
     }
 
     /// Settings from environment variables, given as names and values.
@@ -152,7 +176,7 @@ impl Layer {
             value = Value::Table(Table::from_iter([(part.clone(), value)]));
         }
         let Value::Table(table) = value else { unreachable!("a path has a part") };
-        Self { source, origin, table }
+        Self { source, origin, table, removed: Vec::new() }
     }
 }
 
@@ -163,6 +187,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// Leaves set by a source, with dots between sections.
     pub sources: BTreeMap<String, Source>,
+    /// All settings as a table, streams in their order.
+    pub table: Table,
 }
 
 impl Loaded {
@@ -177,6 +203,9 @@ impl Loaded {
         let mut merged = defaults.clone();
         let mut sources = BTreeMap::new();
         for layer in &layers {
+            for name in &layer.removed {
+                take_away(&mut merged, &mut sources, name);
+            }
             merge(&mut merged, &layer.table, &defaults, "", layer, &mut sources)?;
             // Each layer is checked alone over the defaults, so that an error names its source.
             let alone = toml::to_string(&merged).unwrap_or_default();
@@ -187,14 +216,33 @@ impl Loaded {
             })?;
         }
         let settings: Settings =
-            merged.try_into().map_err(|error: toml::de::Error| LoadError::Value {
+            merged.clone().try_into().map_err(|error: toml::de::Error| LoadError::Value {
                 origin: "settings".into(),
                 key: String::new(),
                 reason: error.message().to_owned(),
             })?;
         check(&settings)?;
-        Ok(Self { settings, sources })
+        Ok(Self { settings, sources, table: merged })
     }
+}
+
+/// Forgets a stream that weaker sources named.
+fn take_away(merged: &mut Table, sources: &mut BTreeMap<String, Source>, name: &str) {
+    if let Some(streams) = merged.get_mut("streams").and_then(Value::as_table_mut) {
+        streams.remove(name);
+    }
+    let below = format!("{}.", join("streams", name));
+    sources.retain(|key, _| !key.starts_with(&below));
+}
+
+/// The name of a setting below a section, quoted where TOML would.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let key = match key.chars().all(bare) && !key.is_empty() {
+        true => key.to_owned(),
+        false => format!("{key:?}"),
+    };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
 /// The key on the line that the error points at.
@@ -227,9 +275,11 @@ fn merge(
     sources: &mut BTreeMap<String, Source>,
 ) -> Result<(), LoadError> {
     for (key, value) in from {
-        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let full = join(path, key);
         // Names of streams are the user's; the keys below one are checked by serde.
-        let free = path == "streams" || path.starts_with("streams.");
+        let free = ["streams", "stream_defaults"].iter().any(|section| {
+            path.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
         let known = defaults.get(key);
         if known.is_none() && !free {
             return Err(LoadError::Unknown {
@@ -294,41 +344,13 @@ fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<Str
         .map(|(_, name)| name.clone())
 }
 
-/// Rules that hold between settings.
-fn check(settings: &Settings) -> Result<(), LoadError> {
-    if settings.roles.is_empty() {
-        return Err(LoadError::Conflict(
-            "roles is empty: name gateway, orchestrator or both".into(),
-        ));
-    }
-    let auth = &settings.auth;
-    let guarded = !auth.publish_password.is_empty() || !auth.webhook.url.is_empty();
-    if settings.public && settings.roles.contains(&super::Role::Gateway) && !guarded {
-        return Err(LoadError::Conflict(
-            "public needs auth.publish_password or auth.webhook.url: without one anybody could \
-             publish here"
-                .into(),
-        ));
-    }
-    for (name, stream) in &settings.streams {
-        ingest::StreamName::parse(name)
-            .map_err(|error| LoadError::Conflict(format!("streams.{name:?}: {error}")))?;
-        if let Some(source) = stream.source.as_deref().filter(|s| *s != "demo") {
-            return Err(LoadError::Conflict(format!(
-                "streams.{name:?}.source: {source:?} is not known, only \"demo\" is"
-            )));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn file(text: &str) -> Layer {
         let table = text.parse().unwrap();
-        Layer { source: Source::File, origin: "m.toml".into(), table }
+        Layer { source: Source::File, origin: "m.toml".into(), table, removed: Vec::new() }
     }
 
     fn environment(name: &str, text: &str) -> Layer {

@@ -2,13 +2,19 @@
 //!
 //! This folder is the only reader of arguments, environment and the settings file. Order of
 //! strength: flag, environment (`MILLSTREAM_SECTION__KEY`), journal of API changes in the data
-//! directory, file, default (interfaces, section 7). Everything below gets a typed section.
+//! directory, file, default (interfaces, section 7). Everything below gets a typed section. The
+//! [`Store`] holds the settings in force and changes them while the node runs.
 
+mod check;
+mod journal;
 mod hls;
 mod layers;
 mod money;
 mod settings;
+mod store;
 
+pub use check::{ALL_OTHERS, pattern};
+pub use journal::{Edit, Journal};
 pub use hls::Hls;
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
@@ -16,3 +22,4 @@ pub use settings::{
     Admin, Auth, Gateway, Http, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments,
     Pipeline, Role, Rtmp, Settings, Stream, WebRtc, Webhook,
 };
+pub use store::{Applied, ChangeError, Commit, Follower, Store, is_live};

@@ -1,9 +1,9 @@
 //! Every setting with its unit, its default and the reason for it.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use indexmap::IndexMap;
 use payments::price::{PricePerPixel, Wei};
 use serde::{Deserialize, Serialize};
 
@@ -56,8 +56,11 @@ pub struct Settings {
     pub payments: Payments,
     /// What is done to pictures.
     pub pipeline: Pipeline,
-    /// Settings of single streams by name; they win over `pipeline` and `rtmp`.
-    pub streams: BTreeMap<String, Stream>,
+    /// What streams have that say nothing else themselves.
+    pub stream_defaults: Stream,
+    /// Settings of streams by name, by regular expression (`~^cam(\\d+)$`) or for `all_others`; they
+    /// win over `stream_defaults`, `pipeline` and `rtmp`. The order is that of the file.
+    pub streams: IndexMap<String, Stream>,
     /// Per-frame traces for `millstream bench latency`.
     pub latency: Latency,
 }
@@ -81,7 +84,8 @@ impl Default for Settings {
             orchestrator: Orchestrator::default(),
             payments: Payments::default(),
             pipeline: Pipeline::default(),
-            streams: BTreeMap::new(),
+            stream_defaults: Stream::default(),
+            streams: IndexMap::new(),
             latency: Latency::default(),
         }
     }

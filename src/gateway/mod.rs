@@ -24,7 +24,7 @@ use serde_json::Value;
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, info_span};
+use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::config;
 use crate::graphs::Graphs;
@@ -53,7 +53,7 @@ pub struct Parts {
     /// Orchestrators to choose from.
     pub backends: Vec<Backend>,
     /// Which graph a stream gets.
-    pub graphs: Arc<Graphs>,
+    pub graphs: Graphs,
     /// Store and ledger.
     pub money: Money,
     /// Node classes of this process.
@@ -90,7 +90,7 @@ pub enum UpdateError {
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
-    graphs: Arc<Graphs>,
+    graphs: Graphs,
     sessions: Arc<Mutex<HashMap<StreamName, Arc<Handle>>>>,
     tasks: TaskTracker,
 }
@@ -158,6 +158,32 @@ impl Gateway {
             }
             .instrument(span),
         );
+    }
+
+    /// Applies changed settings: streams that have a graph now get a session, running ones another
+    /// graph. One whose graph was taken away goes on until its publisher leaves. `before` holds what
+    /// the settings said of running streams.
+    pub fn follow_settings(&self, before: Vec<(StreamName, Value)>, stop: &CancellationToken) {
+        for (name, old) in before {
+            let Some(new) = self.graphs.of_stream(&name).filter(|new| *new != old) else {
+                continue;
+            };
+            let this = self.clone();
+            self.tasks.spawn(async move {
+                match this.update(&name, new).await {
+                    Ok((_, answer)) => info!(stream = %name, ?answer, "its graph was changed"),
+                    Err(error) => warn!(stream = %name, %error, "its graph stays as it was"),
+                }
+            });
+        }
+        self.shared.hub.list().into_iter().for_each(|stream| self.begin(stream.name, stop));
+    }
+
+    /// What the settings say now of the streams that run.
+    pub fn graphs_in_force(&self) -> Vec<(StreamName, Value)> {
+        let running = self.sessions.lock().keys().cloned().collect::<Vec<_>>();
+        let graph = |name: StreamName| self.graphs.of_stream(&name).map(|graph| (name, graph));
+        running.into_iter().filter_map(graph).collect()
     }
 
     /// Changes a stream's graph while it runs (interfaces, section 6).
