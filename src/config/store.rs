@@ -5,6 +5,7 @@
 //! follower (who compiles its expressions, reads its graphs) before anything is written or applied.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -281,7 +282,10 @@ fn read_journal(path: &Path) -> Result<Journal, LoadError> {
             return Err(LoadError::Big { path: path.to_owned() });
         }
         Ok(_) => std::fs::read_to_string(path).map_err(read)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Journal::default()),
+        // A data directory that cannot be one is named when it is opened.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Journal::default());
+        }
         Err(error) => return Err(read(error)),
     };
     Journal::parse(&text).map_err(|error| LoadError::Syntax { path: path.to_owned(), error })
