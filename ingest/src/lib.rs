@@ -16,6 +16,7 @@ pub mod rtmp;
 pub mod rtp;
 pub mod sessions;
 pub mod views;
+pub mod srt;
 pub mod webrtc;
 
 pub use hub::Hub;

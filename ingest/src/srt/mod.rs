@@ -1,0 +1,11 @@
+//! SRT.
+mod accept;
+mod call;
+mod connection;
+mod crypto;
+mod handshake;
+mod receive;
+mod send;
+mod stats;
+mod streamid;
+mod wire;
