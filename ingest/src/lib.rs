@@ -11,12 +11,13 @@ pub mod auth;
 pub mod fuzz;
 pub mod hls;
 pub mod hub;
+pub mod mpegts;
 pub mod name;
 pub mod rtmp;
 pub mod rtp;
 pub mod sessions;
-pub mod views;
 pub mod srt;
+pub mod views;
 pub mod webrtc;
 
 pub use hub::Hub;

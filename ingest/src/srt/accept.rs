@@ -98,7 +98,10 @@ impl Door {
 
     fn knows(&self, handshake: &Handshake, from: SocketAddr, minute: u64) -> bool {
         let before = minute.checked_sub(1);
-        [Some(minute), before].into_iter().flatten().any(|m| self.cookie(from, m) == handshake.cookie)
+        [Some(minute), before]
+            .into_iter()
+            .flatten()
+            .any(|m| self.cookie(from, m) == handshake.cookie)
     }
 
     fn cookie(&self, from: SocketAddr, minute: u64) -> u32 {
@@ -145,11 +148,7 @@ impl Wish {
     ///
     /// # Errors
     /// Why they cannot.
-    pub(super) fn agree(
-        &self,
-        now: Instant,
-        offer: Offer<'_>,
-    ) -> Result<(Terms, Vec<u8>), Reject> {
+    pub(super) fn agree(&self, now: Instant, offer: Offer<'_>) -> Result<(Terms, Vec<u8>), Reject> {
         let Extensions { latencies, key_material, congestion, filter, group, .. } =
             &self.handshake.extensions;
         let asked = latencies.ok_or(Reject::Rogue)?;

@@ -334,8 +334,7 @@ impl Connection {
     /// The peer's next keys.
     fn peer_keys(&mut self, now: Instant, material: &[u8]) {
         self.stats.packets_received_km += 1;
-        let recent =
-            |seen: &Instant| now.saturating_duration_since(*seen) < KEY_PERIOD / 2;
+        let recent = |seen: &Instant| now.saturating_duration_since(*seen) < KEY_PERIOD / 2;
         if self.keys_seen.as_ref().is_some_and(recent)
             || material.len() > super::handshake::KM_BYTES_MAX
         {
@@ -426,7 +425,8 @@ impl Connection {
                 ControlHead { kind: kind::ACK, info: number, ..head }.write(out);
                 out.put_u32(self.receive.acknowledged().bits());
                 if !light {
-                    let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+                    let micros =
+                        |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
                     let bytes = self.rate_in.bytes_per_second();
                     let packets = bytes / 1316.0;
                     out.put_u32(micros(self.trip.mean));
@@ -581,11 +581,6 @@ impl Connection {
     /// Whether everything that was handed in has been sent and acknowledged.
     pub(super) fn delivered(&self, now: Instant) -> bool {
         self.send.waiting(now).0 == 0
-    }
-
-    /// How long the oldest payload has been waiting to be acknowledged.
-    pub(super) fn behind(&self, now: Instant) -> Duration {
-        self.send.waiting(now).2
     }
 
     /// Delay of what comes in, and of what goes out at the peer.

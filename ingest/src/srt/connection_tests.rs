@@ -87,8 +87,7 @@ fn shake(
 impl Link {
     fn new(seed: u64, passphrase: Option<&str>) -> Self {
         let now = Instant::now();
-        let (caller, listener) =
-            shake(now, call(passphrase, KeyLength::Aes128), offer(passphrase));
+        let (caller, listener) = shake(now, call(passphrase, KeyLength::Aes128), offer(passphrase));
         Self {
             now,
             start: now,

@@ -1,11 +1,163 @@
-//! SRT.
+//! SRT: publishers and readers on port 8890/udp, and calls to other servers (draft-sharabayko-srt-01).
+//!
+//! All sessions of a listener share one socket and are told apart by the socket ids of their
+//! packets; what a session wants is in its stream id ([`StreamId`]). The protocol is in cores
+//! without input or output: the handshake from both sides, encryption, and both halves of a
+//! connection. `server` holds the socket, `link` drives one connection, `session` joins it to the
+//! hub. Left out are rendezvous, file mode, packet filters (FEC) and bonding: who asks for them is
+//! refused with the protocol's own code.
+
 mod accept;
 mod call;
+mod client;
 mod connection;
 mod crypto;
+pub(crate) mod fuzz;
 mod handshake;
+mod link;
 mod receive;
 mod send;
+mod server;
+mod session;
 mod stats;
 mod streamid;
 mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub use call::CallError;
+pub use client::{ClientError, Target, TargetError, pull, push};
+pub use connection::Ended;
+pub use crypto::{KeyLength, PASSPHRASE_BYTES};
+pub use handshake::Reject;
+pub use server::{Connections, Server};
+pub use session::SessionError;
+pub use stats::Statistics;
+pub use streamid::{StreamId, StreamIdError};
+
+use crate::auth::Action;
+use crate::name::StreamName;
+
+/// The passphrase of a stream for publishers or for readers; `None` where there is no encryption.
+/// Asked for each handshake, so that it may change while the server runs.
+pub type Passphrases = Arc<dyn Fn(&StreamName, Action) -> Option<String> + Send + Sync>;
+
+/// What a server listens on and how much it takes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen. Port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// Delay within which a lost packet may be sent again, at least; the longer of both sides' wishes
+    /// counts.
+    pub latency: Duration,
+    /// Packets that a session may hold back for a lost one, and packets sent and not acknowledged.
+    pub window: usize,
+    /// Bytes in a second that a reader is sent at most, packets sent again included; 0 is no limit.
+    pub bytes_per_second: u64,
+    /// Key length asked of those who encrypt; `None` takes any.
+    pub key_length: Option<KeyLength>,
+    /// The stream that an encoder without stream id publishes.
+    pub default_stream: Option<StreamName>,
+    /// For the question whether a session is allowed.
+    pub command_timeout: Duration,
+    /// Silence of the other side after which it is gone.
+    pub peer_timeout: Duration,
+    /// Between two pictures or sounds of a publisher.
+    pub idle_timeout: Duration,
+    /// Whether a second publisher of a name replaces the first; it is refused otherwise.
+    pub take_over: bool,
+    /// Sessions at the same time.
+    pub sessions_max: usize,
+    /// Handshakes that wait for an answer at the same time.
+    pub handshakes_max: usize,
+    /// Sessions and handshakes of one address at the same time.
+    pub per_ip_max: usize,
+}
+
+impl Default for Config {
+    /// Loopback on port 8890; 120 ms of latency, 8,192 packets (12 MiB, 3 s at 30 Mbit/s); 10 s for
+    /// a question, silence and media; 1,000 sessions, 256 of one address, 256 handshakes.
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 8890)),
+            latency: Duration::from_millis(120),
+            window: 8192,
+            bytes_per_second: 0,
+            key_length: None,
+            default_stream: None,
+            command_timeout: Duration::from_secs(10),
+            peer_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(10),
+            take_over: false,
+            sessions_max: 1000,
+            handshakes_max: 256,
+            per_ip_max: 256,
+        }
+    }
+}
+
+/// What a server has counted since its start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    connections: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    ignored: AtomicU64,
+    dropped: AtomicU64,
+    lost: AtomicU64,
+    resent: AtomicU64,
+    skipped: AtomicU64,
+}
+
+/// [`Counters`] at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountersSnapshot {
+    /// Sessions that were accepted.
+    pub connections: u64,
+    /// Callers turned away: limits, stream ids, passphrases, credentials, second publishers.
+    pub refused: u64,
+    /// Sessions ended by an error.
+    pub failed: u64,
+    /// Bytes of datagrams received.
+    pub bytes_in: u64,
+    /// Bytes of datagrams sent.
+    pub bytes_out: u64,
+    /// Datagrams that were for nobody, or not from where a session's peer is.
+    pub ignored: u64,
+    /// Datagrams that a session could not take in time.
+    pub dropped: u64,
+    /// Packets of publishers that never came, of sessions that ended.
+    pub lost: u64,
+    /// Packets that readers were sent again, of sessions that ended.
+    pub resent: u64,
+    /// Packets of media that slow readers lost, of sessions that ended.
+    pub skipped: u64,
+}
+
+impl Counters {
+    /// The figures now.
+    pub fn snapshot(&self) -> CountersSnapshot {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CountersSnapshot {
+            connections: get(&self.connections),
+            refused: get(&self.refused),
+            failed: get(&self.failed),
+            bytes_in: get(&self.bytes_in),
+            bytes_out: get(&self.bytes_out),
+            ignored: get(&self.ignored),
+            dropped: get(&self.dropped),
+            lost: get(&self.lost),
+            resent: get(&self.resent),
+            skipped: get(&self.skipped),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}

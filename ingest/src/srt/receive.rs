@@ -266,7 +266,10 @@ mod tests {
         assert_eq!(drain(&mut receive, now).len(), 1);
         let hole = Taken::Hole(Seq::new(11), Seq::new(12));
         assert_eq!(receive.take(now, &head(13, 3), data(13)), hole);
-        assert_eq!(receive.take(now, &head(15, 5), data(15)), Taken::Hole(Seq::new(14), Seq::new(14)));
+        assert_eq!(
+            receive.take(now, &head(15, 5), data(15)),
+            Taken::Hole(Seq::new(14), Seq::new(14))
+        );
         let mut list = Vec::new();
         receive.missing(&mut list);
         let holes = [(11, 12), (14, 14)].map(|(a, b)| (Seq::new(a), Seq::new(b)));
@@ -333,7 +336,10 @@ mod tests {
         assert_eq!(receive.give_up(Seq::new(4), Seq::new(900)), 2);
         assert_eq!(drain(&mut receive, now), [(6, 0)]);
         assert_eq!(receive.take(now, &head(57, 0), data(0)), Taken::Ahead);
-        assert_eq!(receive.take(now, &head(56, 0), data(56)), Taken::Hole(Seq::new(7), Seq::new(55)));
+        assert_eq!(
+            receive.take(now, &head(56, 0), data(56)),
+            Taken::Hole(Seq::new(7), Seq::new(55))
+        );
         assert_eq!(receive.room(), 0);
     }
 }

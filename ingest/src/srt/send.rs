@@ -156,9 +156,7 @@ impl Send {
         rest: Duration,
     ) -> (usize, Option<(Seq, Seq)>) {
         let (from, to) = (first.since(self.first), last.since(self.first));
-        let gone = (from < 0).then(|| {
-            (first, if to < 0 { last } else { self.first.previous() })
-        });
+        let gone = (from < 0).then(|| (first, if to < 0 { last } else { self.first.previous() }));
         let to = to.min(self.unsent as i32 - 1);
         let mut count = 0;
         for place in from.max(0)..=to {
