@@ -131,7 +131,7 @@ mod tests {
         #[test]
         fn any_times_give_growing_ones(times in proptest::collection::vec((proptest::bool::ANY, proptest::num::i64::ANY, proptest::num::i64::ANY), 0..60)) {
             let mut line = Line::default();
-            let mut last = [None; 2];
+            let mut last: [Option<Pts>; 2] = [None; 2];
             for (video, pts, dts) in times {
                 let kind = if video { TrackKind::Video } else { TrackKind::Audio };
                 let data = Bytes::new();

@@ -8,6 +8,7 @@
 //! refused with the protocol's own code.
 
 mod accept;
+mod admit;
 mod call;
 mod client;
 mod connection;

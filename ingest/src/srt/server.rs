@@ -14,22 +14,21 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, Span, debug, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::accept::{Door, Knock, Offer, Wish};
-use super::connection::{Connection, Ended};
+use super::accept::{Door, Knock, Wish};
+use super::admit::{Task, admit};
+use super::connection::{Connection, Ended, Terms};
 use super::handshake::Reject;
 use super::link::{DATAGRAMS_WAITING, Link, Shown, now};
 use super::session::{self, SessionError};
 use super::stats::Statistics;
-use super::streamid::StreamId;
 use super::wire;
 use super::{Config, Counters, Passphrases, add};
-use crate::auth::{Action, Grant, Request, SharedAccess};
-use crate::hub::{Hub, PublishError, Publisher, Reader, Writer};
+use crate::auth::SharedAccess;
+use crate::hub::Hub;
 use crate::mpegts::{Fanout, Feed};
-use crate::sessions::{Open, SessionState, SessionStatus, Sessions};
-use crate::views::ViewError;
+use crate::sessions::{Open, SessionStatus, Sessions};
 
 /// Room for a datagram; longer ones are no SRT and cut off.
 const DATAGRAM_ROOM: usize = 2048;
@@ -46,25 +45,25 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    config: Config,
-    hub: Hub,
-    fanout: Fanout,
-    access: SharedAccess,
-    passphrases: Passphrases,
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) hub: Hub,
+    pub(super) fanout: Fanout,
+    pub(super) access: SharedAccess,
+    pub(super) passphrases: Passphrases,
     counters: Arc<Counters>,
     connections: Connections,
     socket: Arc<UdpSocket>,
     door: Door,
-    table: Mutex<Table>,
+    pub(super) table: Mutex<Table>,
     tasks: TaskTracker,
 }
 
 /// Who is there, by what packets say.
 #[derive(Default)]
-struct Table {
+pub(super) struct Table {
     /// Sessions by our socket id.
-    sessions: HashMap<u32, Place>,
+    pub(super) sessions: HashMap<u32, Place>,
     /// Callers by address and their socket id, with the answer they got; none while it is being
     /// looked for.
     callers: HashMap<(SocketAddr, u32), Option<Vec<u8>>>,
@@ -73,7 +72,7 @@ struct Table {
     handshakes: usize,
 }
 
-struct Place {
+pub(super) struct Place {
     remote: SocketAddr,
     datagrams: mpsc::Sender<BytesMut>,
 }
@@ -308,12 +307,6 @@ impl Drop for Guest {
     }
 }
 
-/// What a caller does once it is let in.
-enum Task {
-    Publish(Writer),
-    Read(Reader),
-}
-
 /// Runs a caller's session to its end and logs how it ended.
 async fn run(guest: Guest, open: Open, wish: Box<Wish>) {
     let shared = Arc::clone(&guest.shared);
@@ -336,99 +329,13 @@ async fn run(guest: Guest, open: Open, wish: Box<Wish>) {
     shared.connections.shown.lock().remove(&id);
 }
 
-type Refused = (Reject, String);
-
-/// Asks whether the caller may do what it wants, in the order of what an answer costs.
-async fn admit(
-    shared: &Shared,
-    open: &mut Open,
-    wish: &Wish,
-) -> Result<((super::connection::Terms, Vec<u8>), Task), Refused> {
-    let config = &shared.config;
-    let id = StreamId::parse(wish.stream_id(), config.default_stream.as_ref());
-    let id = id.map_err(|error| (Reject::BadRequest, error.to_string()))?;
-    Span::current().record("stream", id.name.as_str());
-    let passphrase = (shared.passphrases)(&id.name, id.action);
-    let local = loop {
-        let local = rand::random_range(1..1 << 30);
-        if !shared.table.lock().sessions.contains_key(&local) {
-            break local;
-        }
-    };
-    let offer = Offer {
-        local,
-        passphrase: passphrase.as_deref(),
-        key_length: config.key_length,
-        latency: config.latency,
-        window: config.window,
-        bytes_per_second: config.bytes_per_second,
-        idle_timeout: config.peer_timeout,
-        seed: rand::random(),
-    };
-    let agreed = wish.agree(now(), offer).map_err(|reject| (reject, String::new()))?;
-    let request = Request {
-        action: id.action,
-        name: id.name.clone(),
-        protocol: "srt",
-        id: open.id().to_owned(),
-        ip: open.remote().ip(),
-        user: id.user.clone(),
-        password: id.password.clone(),
-        token: id.token.clone(),
-        query: id.query.clone(),
-        user_agent: String::new(),
-    };
-    let late = || (Reject::Unauthorized, "no answer whether this is allowed".to_owned());
-    let question = tokio::time::timeout(config.command_timeout, shared.access.check(request));
-    let cancelled = || (Reject::Internal, "ended by the owner".to_owned());
-    let answer = tokio::select! {
-        () = open.cancel().cancelled() => return Err(cancelled()),
-        answer = question => answer.map_err(|_| late())?,
-    };
-    let grant = answer.map_err(|refusal| (Reject::Unauthorized, refusal.reason))?;
-    let Grant { name, lifetime } = grant;
-    let task = match id.action {
-        Action::Publish => {
-            let (id, remote) = (open.id().to_owned(), open.remote().to_string());
-            let publisher = Publisher { protocol: "srt", id, remote };
-            let writer = shared.hub.publish(name.clone(), publisher, config.take_over);
-            Task::Publish(writer.map_err(|error| {
-                let taken = matches!(error, PublishError::Taken { .. });
-                let reject = if taken { Reject::Conflict } else { Reject::Overload };
-                (reject, error.to_string())
-            })?)
-        }
-        _ => {
-            let reader = tokio::select! {
-                () = open.cancel().cancelled() => return Err(cancelled()),
-                reader = shared.fanout.subscribe(&name) => reader,
-            };
-            Task::Read(reader.map_err(|error| {
-                let reject = match &error {
-                    ViewError::NotFound(_) => Reject::NotFound,
-                    ViewError::Busy { .. } => Reject::Overload,
-                    _ => Reject::Internal,
-                };
-                (reject, error.to_string())
-            })?)
-        }
-    };
-    open.limit(lifetime);
-    let state = match &task {
-        Task::Publish(_) => SessionState::Publish,
-        Task::Read(_) => SessionState::Read,
-    };
-    open.begin(state, name, &id.user, &id.query);
-    Ok((agreed, task))
-}
-
 /// The life of an established connection.
 async fn session(
     shared: &Arc<Shared>,
     mut guest: Guest,
     open: Open,
     wish: &Wish,
-    (mut terms, answer): (super::connection::Terms, Vec<u8>),
+    (mut terms, answer): (Terms, Vec<u8>),
     task: Task,
 ) {
     let (remote, start) = (wish.peer().0, now());
