@@ -215,7 +215,7 @@ impl Crypto {
         true
     }
 
-    fn take(&mut self, keys: [Option<Vec<u8>>; 2]) {
+    fn take(&mut self, keys: KeyPair) {
         for (slot, key) in [KeySlot::Even, KeySlot::Odd].into_iter().zip(keys) {
             if let Some(key) = key {
                 self.put(slot, &key);
@@ -224,11 +224,11 @@ impl Crypto {
     }
 }
 
+/// The even and the odd key, as far as they are there.
+type KeyPair = [Option<Vec<u8>>; 2];
+
 /// Reads key material: length and salt, and the even and the odd key.
-fn unwrap(
-    passphrase: &str,
-    material: &[u8],
-) -> Result<(KeyLength, [u8; 16], [Option<Vec<u8>>; 2]), KeyError> {
+fn unwrap(passphrase: &str, material: &[u8]) -> Result<(KeyLength, [u8; 16], KeyPair), KeyError> {
     let (head, rest) = material.split_first_chunk::<16>().ok_or(KeyError::Malformed)?;
     let (salt, wrapped) = rest.split_first_chunk::<16>().ok_or(KeyError::Malformed)?;
     if head[0] != 0x12 || head[1..3] != [0x20, 0x29] || head[14] != 4 {

@@ -218,9 +218,9 @@ impl Handshake {
         let Extensions { latencies, key_material, stream_id, .. } = &self.extensions;
         let mut flags = self.extension;
         if self.kind == CONCLUSION {
-            flags = u16::from(latencies.is_some()) * HAS_HS
-                | u16::from(key_material.is_some()) * HAS_KM
-                | u16::from(stream_id.is_some()) * HAS_CONFIG;
+            flags = (u16::from(latencies.is_some()) * HAS_HS)
+                | (u16::from(key_material.is_some()) * HAS_KM)
+                | (u16::from(stream_id.is_some()) * HAS_CONFIG);
         }
         out.put_u32(self.version);
         out.put_u16(self.encryption);

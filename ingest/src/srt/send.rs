@@ -243,8 +243,8 @@ impl Pacer {
     }
 
     fn spend(&mut self, now: Instant, bytes: usize) {
-        if self.bytes_per_second > 0 {
-            let nanos = bytes as u64 * 1_000_000_000 / self.bytes_per_second;
+        let nanos = (bytes as u64 * 1_000_000_000).checked_div(self.bytes_per_second);
+        if let Some(nanos) = nanos {
             self.ready = self.ready.max(now) + Duration::from_nanos(nanos);
         }
     }
