@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use chain::{KeyFile, Signer};
 use ingest::Hub;
 use ingest::auth::SharedAccess;
+use ingest::views::Views;
 use pipeline::graph::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -155,11 +156,12 @@ impl Node {
             Arc::new(NodeAccess::new(settings.auth.clone(), crate::http_client()?));
         let bridges = Bridges::new(hub.clone());
         self.parts.bridges = Some(bridges.clone());
+        let views: Arc<dyn Views> = Arc::new(bridges);
         let edge = Edge {
             settings: settings.clone(),
             hub: hub.clone(),
             access: access.clone(),
-            views: Arc::new(bridges),
+            views: Arc::clone(&views),
             streams: self.parts.streams.clone(),
             tls: self.tls.clone(),
             tasks: self.tasks.clone(),
@@ -181,6 +183,7 @@ impl Node {
         let gateway = Gateway::new(gateway::Parts {
             settings: settings.gateway.clone(),
             hub,
+            views,
             signer,
             backends: backends(&settings, self.parts.orchestrator.as_ref())?,
             graphs: graphs.clone(),

@@ -287,9 +287,7 @@ fn reencoder(
     let config = run::Config {
         name: name.to_string(),
         codec: track.codec,
-        decoder: Box::new(move || {
-            codecs::h264::Decoder::new(&decoder_track).map(|decoder| Box::new(decoder) as _)
-        }),
+        decoder: Box::new(move || codecs::video::decoder(&decoder_track)),
         graph: Box::new(|_| Ok(Box::new(Unchanged) as _)),
         encoder: Box::new(|settings| {
             codecs::h264::Encoder::new(settings).map(|encoder| Box::new(encoder) as _)

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use ingest::StreamName;
 use ingest::hub::{Hub, Item, Start};
+use ingest::views::{Takes, Views};
 use payments::FrameRate;
 use pipeline::packet::VideoTrack;
-use pipeline::{Packet, Pts, Tracks, h264};
+use pipeline::video::Description;
+use pipeline::{Codec, Packet, Pts, Tracks};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +73,8 @@ pub(crate) struct Parts {
     pub(crate) answer: StartAnswer,
     /// Where the source is.
     pub(crate) hub: Hub,
+    /// Sources in the form that the link carries.
+    pub(crate) views: Arc<dyn Views>,
     /// The source's name.
     pub(crate) source: StreamName,
     /// A frame name near the present ones.
@@ -91,7 +95,8 @@ impl Connection {
     /// # Errors
     /// When a channel cannot be opened.
     pub(crate) async fn open(parts: Parts) -> anyhow::Result<Self> {
-        let Parts { backend, answer, hub, source, near, skip_until, payer, teller, hops } = parts;
+        let Parts { backend, answer, hub, views, source, near, skip_until, payer, teller, hops } =
+            parts;
         let input = backend.publisher(&answer.publish_url, MPEG_TS).await?;
         let output = backend.subscriber(&answer.subscribe_url).await?;
         let control = backend.publisher(&answer.control_url, JSON).await?;
@@ -113,8 +118,8 @@ impl Connection {
         };
         let stop = CancellationToken::new();
         let (done, closed) = oneshot::channel();
-        let way =
-            Uplink { hub, source, skip_until, teller: teller.clone(), hops, stop: stop.clone() };
+        let told = teller.clone();
+        let way = Uplink { hub, views, source, skip_until, teller: told, hops, stop: stop.clone() };
         spawn(
             "input",
             Box::pin(async move {
@@ -154,9 +159,18 @@ impl Connection {
 
 type TaskFuture = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<&'static str>> + Send>>;
 
+/// What goes to an orchestrator: pictures that MPEG-TS carries. Sound stays at the gateway.
+static LINK: Takes = Takes {
+    label: "orchestrators",
+    video: &[Codec::H264, Codec::Hevc],
+    audio: &[Codec::Aac, Codec::Opus, Codec::Mp3, Codec::Flac, Codec::G711U, Codec::G711A],
+    reordering: true,
+};
+
 /// Source pictures from the hub to the orchestrator.
 struct Uplink {
     hub: Hub,
+    views: Arc<dyn Views>,
     source: StreamName,
     skip_until: Option<Pts>,
     teller: Teller,
@@ -167,10 +181,16 @@ struct Uplink {
 
 impl Uplink {
     async fn run(self, publisher: trickle::Publisher) -> anyhow::Result<&'static str> {
-        let Self { hub, source, skip_until, teller, hops, stop } = self;
+        let Self { hub, views, source, skip_until, teller, hops, stop } = self;
         let Some(mut reader) = hub.tap(&source, Start::LastKey) else {
             return Ok("the source is gone");
         };
+        let codec =
+            hub.status(&source).and_then(|status| Some(status.tracks.video.as_ref()?.codec));
+        if codec.is_some_and(|codec| !LINK.video.contains(&codec)) {
+            // Bridged once for all who need it; the times of its pictures are those of the source.
+            reader = views.view(&source, &LINK).await?;
+        }
         let mut tracks = Tracks::default();
         let mut publisher = Some(publisher);
         let mut sender: Option<link::Sender> = None;
@@ -282,9 +302,8 @@ async fn events_channel(
 
 /// Pictures in a second as the source states it, else 30.
 pub(crate) fn frame_rate(track: &VideoTrack) -> FrameRate {
-    let mut assembler = h264::Assembler::new();
-    let _ = assembler.configure_annex_b(&track.parameter_sets);
-    let stated = assembler.sps().and_then(h264::SpsInfo::frames_per_second);
+    let stated = Description::of(track).ok().and_then(|told| told.frames_per_kilosecond);
+    let stated = stated.map(|rate| rate as f64 / 1000.0);
     let rate = stated.filter(|rate| (1.0..=240.0).contains(rate)).unwrap_or(30.0);
     FrameRate::from_milli((rate * 1000.0) as u32)
 }

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use ingest::StreamName;
 use parking_lot::Mutex;
 use payments::{Offer, PictureSize, SenderCounters};
+use pipeline::Pts;
 use pipeline::packet::VideoTrack;
-use pipeline::{Codec, Pts};
 use serde_json::Value;
 
 use super::Shared;
@@ -43,7 +43,6 @@ pub(super) async fn connect(
     asked: &Asked,
 ) -> anyhow::Result<(Connection, String, Option<Counters>)> {
     let track = job.track.as_ref().context("the stream has no picture yet")?;
-    anyhow::ensure!(track.codec == Codec::H264, "{} is not processed yet", track.codec);
     let rate = connection::frame_rate(track);
     let skip_until = skip_until(&job, shared.hub.status(&job.name).and_then(|s| s.newest));
     let size = PictureSize::new(track.size.width, track.size.height);
@@ -86,6 +85,7 @@ pub(super) async fn connect(
         backend: asked.backend.clone(),
         answer,
         hub: shared.hub.clone(),
+        views: Arc::clone(&shared.views),
         source: job.name,
         near: job.near,
         skip_until,

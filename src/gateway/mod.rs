@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use chain::Signer;
 use ingest::hub::Event;
+use ingest::views::Views;
 use ingest::{Hub, StreamName};
 use parking_lot::Mutex;
 use payments::SenderCounters;
@@ -48,6 +49,8 @@ pub struct Parts {
     pub settings: config::Gateway,
     /// Where streams are.
     pub hub: Hub,
+    /// Streams in the form that orchestrators take.
+    pub views: Arc<dyn Views>,
     /// Who signs and pays.
     pub signer: Arc<dyn Signer>,
     /// Orchestrators to choose from.
@@ -66,6 +69,7 @@ pub struct Parts {
 pub struct Shared {
     settings: config::Gateway,
     hub: Hub,
+    views: Arc<dyn Views>,
     signer: Arc<dyn Signer>,
     discovery: Discovery,
     money: Money,
@@ -98,11 +102,11 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway without sessions.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, hub, signer, backends, graphs, money, registry, hops } = parts;
+        let Parts { settings, hub, views, signer, backends, graphs, money, registry, hops } = parts;
         let limit = Duration::from_millis(settings.discovery_timeout_ms);
         let price_max = settings.price_max.0;
         let discovery = Discovery::new(backends, Arc::clone(&signer), price_max, limit);
-        let shared = Shared { settings, hub, signer, discovery, money, registry, hops };
+        let shared = Shared { settings, hub, views, signer, discovery, money, registry, hops };
         let shared = Arc::new(shared);
         Self { shared, graphs, sessions: Arc::default(), tasks: TaskTracker::new() }
     }

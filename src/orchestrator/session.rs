@@ -241,9 +241,7 @@ impl Session {
         let engine = Engine::spawn(run::Config {
             name,
             codec: track.codec,
-            decoder: Box::new(move || {
-                codecs::h264::Decoder::new(&decoder_track).map(|decoder| Box::new(decoder) as _)
-            }),
+            decoder: Box::new(move || codecs::video::decoder(&decoder_track)),
             graph: Box::new(move |size| {
                 let newest = prompt.lock().clone();
                 compile_stage(&newest, &registry, size)
@@ -399,7 +397,8 @@ async fn first_track(receiver: &mut link::Receiver) -> anyhow::Result<Option<Vid
         match receiver.next().await? {
             None => return Ok(None),
             Some(link::Received::Tracks(Tracks { video: Some(track), .. })) => {
-                anyhow::ensure!(track.codec == Codec::H264, "{} is not decoded here", track.codec);
+                let decoded = matches!(track.codec, Codec::H264 | Codec::Hevc);
+                anyhow::ensure!(decoded, "{} is not decoded here", track.codec);
                 return Ok(Some(track));
             }
             Some(_) => {}

@@ -1,4 +1,4 @@
-//! AAC and Opus into each other, sample-exact on the stream's clock.
+//! AAC, Opus, MP3, FLAC and G.711 into AAC or Opus, sample-exact on the stream's clock.
 //!
 //! Sound is decoded to 48 kHz, laid on one continuous line of samples, cut into the target's
 //! frames and encoded. Times of packets are counted on that line and never taken from an element:
@@ -71,7 +71,7 @@ impl Transcoder {
     /// mixed down to two.
     ///
     /// # Errors
-    /// For codecs other than these two, and when GStreamer lacks an element.
+    /// For other targets, for codecs of pictures, and when GStreamer lacks an element.
     pub fn new(from: &AudioTrack, to: Codec) -> Result<Self, StageError> {
         const STAGE: &str = "audio transcoder";
         crate::init()
@@ -254,6 +254,35 @@ fn decoder(from: &AudioTrack, pcm: &gst::Caps) -> Result<Chain, StageError> {
                 .field("channels", i32::from(from.channels))
                 .build();
             ("opusdec", caps)
+        }
+        Codec::Mp3 => {
+            let caps = gst::Caps::builder("audio/mpeg")
+                .field("mpegversion", 1)
+                .field("layer", 3)
+                .field("parsed", true)
+                .field("rate", from.sample_rate as i32)
+                .field("channels", i32::from(from.channels))
+                .build();
+            ("avdec_mp3float", caps)
+        }
+        Codec::Flac => {
+            // What libav calls the codec's data is the block without its header.
+            let block = from.config.get(8..).unwrap_or_default().to_vec();
+            let caps = gst::Caps::builder("audio/x-flac")
+                .field("framed", true)
+                .field("rate", from.sample_rate as i32)
+                .field("channels", i32::from(from.channels))
+                .field("codec_data", gst::Buffer::from_slice(block))
+                .build();
+            ("avdec_flac", caps)
+        }
+        Codec::G711U | Codec::G711A => {
+            let law = from.codec == Codec::G711U;
+            let caps = gst::Caps::builder(if law { "audio/x-mulaw" } else { "audio/x-alaw" })
+                .field("rate", from.sample_rate as i32)
+                .field("channels", i32::from(from.channels))
+                .build();
+            (if law { "mulawdec" } else { "alawdec" }, caps)
         }
         other => {
             return Err(StageError::Unsupported { stage: STAGE, what: other.to_string() });

@@ -211,3 +211,78 @@ fn what_cannot_be_transcoded_is_refused_by_name() {
     let _ = transcoder.push(&audio_packet(Pts(0), Bytes::new()), &mut out);
     assert!(out.is_empty());
 }
+
+/// Three seconds of a 1 kHz tone at half scale by these arguments of ffmpeg, in a file whose packets
+/// ffprobe finds: their bytes, and the file.
+fn tone_packets(rate: u32, channels: u8, codec: &str, name: &str) -> (Vec<Bytes>, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(name);
+    let file = file.to_str().unwrap();
+    let formulas = vec!["0.5*sin(2*PI*1000*t)"; channels.into()].join("|");
+    let source = format!("aevalsrc={formulas}:s={rate}:d=3");
+    let mut args = vec!["-y", "-f", "lavfi", "-i", &source];
+    args.extend(codec.split_whitespace());
+    args.push(file);
+    ffmpeg(&args, b"");
+    let output = std::process::Command::new("ffprobe")
+        .args(["-loglevel", "error", "-show_entries", "packet=size,pos", "-of", "csv=p=0", file])
+        .output()
+        .unwrap();
+    let bytes = std::fs::read(file).unwrap();
+    let places = String::from_utf8(output.stdout).unwrap();
+    let packets = places.lines().map(|line| {
+        let mut fields = line.split(',').filter_map(|field| field.parse::<usize>().ok());
+        let (size, at) = (fields.next().unwrap(), fields.next().unwrap());
+        Bytes::copy_from_slice(&bytes[at..at + size])
+    });
+    (packets.collect(), bytes)
+}
+
+#[test]
+fn mp3_flac_and_g711_become_aac_and_opus_with_the_same_tone() {
+    for (codec, rate, channels, options, name, samples) in [
+        (Codec::Mp3, 44_100, 2, "-c:a libmp3lame -b:a 128k -write_xing 0", "tone.mp4", 1152),
+        (Codec::Mp3, 22_050, 1, "-c:a libmp3lame -b:a 64k -write_xing 0", "tone.mp4", 576),
+        (Codec::Flac, 48_000, 2, "-c:a flac -frame_size 1024 -strict -2", "tone.mp4", 1024),
+        (Codec::G711U, 8000, 1, "-c:a pcm_mulaw", "tone.wav", 0),
+        (Codec::G711A, 8000, 1, "-c:a pcm_alaw", "tone.wav", 0),
+    ] {
+        let (packets, file) = tone_packets(rate, channels, options, name);
+        let config = match codec {
+            Codec::Flac => {
+                let at = file.windows(4).position(|four| four == b"dfLa").unwrap();
+                pipeline::flac::StreamInfo::parse(&file[at + 8..at + 8 + 38]).unwrap().config()
+            }
+            _ => Bytes::new(),
+        };
+        if codec == Codec::Mp3 {
+            let header = pipeline::mp3::FrameHeader::parse(&packets[3]).unwrap();
+            assert_eq!((header.sample_rate, header.channels), (rate, channels));
+            assert_eq!((header.samples, header.frame_bytes), (samples, Some(packets[3].len())));
+        }
+        let mut at = 0_i64;
+        let packets: Vec<Packet> = packets
+            .into_iter()
+            .map(|data| {
+                let pts = Pts(at * 90_000 / i64::from(rate));
+                at += if samples == 0 { data.len() as i64 } else { i64::from(samples) };
+                audio_packet(pts, data)
+            })
+            .collect();
+        let track = AudioTrack { codec, sample_rate: rate, channels, config };
+        for target in [Codec::Aac, Codec::Opus] {
+            let mut transcoder = Transcoder::new(&track, target).unwrap();
+            let out = transcode(&mut transcoder, &packets);
+            let made = transcoder.track();
+            assert_eq!((made.codec, made.sample_rate, made.channels), (target, 48_000, channels));
+            let heard = decode(&made, &out);
+            let second = SAMPLE_RATE as usize * usize::from(channels);
+            let middle = &heard[second..second + second / 2];
+            for channel in 0..usize::from(channels) {
+                let (amplitude, rest) = tone(middle, channels.into(), channel, 1000.0);
+                assert!((0.45..0.55).contains(&amplitude), "{codec} to {target}: {amplitude}");
+                assert!(rest < 0.03, "{codec} to {target}: {rest} of something else");
+            }
+        }
+    }
+}

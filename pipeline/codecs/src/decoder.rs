@@ -1,8 +1,8 @@
-//! Pictures in, frames out: one decoder for every video codec that libav or libvpx decodes.
+//! Pictures in, frames out: one decoder for every video codec, by libav, libvpx or libaom.
 //!
 //! **One in, one out.** Threads share one picture (slices), never several pictures. libav's H.264
-//! decoder holds pictures back for as long as the parameter sets allow reordering, needed or not,
-//! so as long as a stream shows `pts == dts` it is fed parameter sets that say "no reordering", and
+//! and HEVC decoders hold pictures back for as long as the parameter sets allow reordering, needed
+//! or not, so as long as a stream shows `pts == dts` it is fed parameter sets that say "no reordering", and
 //! each call gives the frame of its own packet. The first packet with `pts != dts` ends that for
 //! good: the decoder starts anew with the reordering that the stream declares (where it declares
 //! none, the most that its level allows), from the beginning of the group at hand.
@@ -15,7 +15,7 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 use pipeline::packet::VideoTrack;
 use pipeline::stage::{self, StageError};
-use pipeline::{Codec, Frame, Packet, Pts, Size, h264};
+use pipeline::{Codec, Frame, Packet, Pts, Size, h264, hevc, video};
 
 use crate::chain::{Chain, Output, element};
 use crate::clock::Line;
@@ -47,8 +47,8 @@ pub struct Decoder {
     threads: u32,
     chain: Option<Chain>,
     reorders: bool,
-    /// Each packet holds a whole picture to be shown. H.264's packets may hold single fields, and
-    /// other codecs have pictures that are never shown.
+    /// Each packet holds a whole picture to be shown. Those of H.264 and HEVC may hold single
+    /// fields, and VP8 and VP9 have pictures that are never shown.
     one_each: bool,
     needs_key: bool,
     line: Line,
@@ -85,7 +85,7 @@ impl Decoder {
             threads: threads.clamp(1, 16),
             chain: None,
             reorders: false,
-            one_each: track.codec == Codec::H264,
+            one_each: matches!(track.codec, Codec::H264 | Codec::Hevc | Codec::Av1),
             needs_key: true,
             line: Line::default(),
             inside: VecDeque::with_capacity(INSIDE_MAX + 1),
@@ -129,12 +129,17 @@ impl Decoder {
         }
         let Some(chain) = &self.chain else { return Ok(()) };
         let at = self.line.place_reordered(packet.pts, packet.dts);
-        let data = if self.codec == Codec::H264 && packet.key && !self.reorders {
-            // Parameter sets that cannot be read are the decoder's to judge.
-            h264::unit_with_no_reordering(&packet.data).unwrap_or_else(|_| packet.data.clone())
-        } else {
-            packet.data.clone()
+        // Parameter sets that cannot be read are the decoder's to judge.
+        let rewritten = match self.codec {
+            Codec::H264 if packet.key && !self.reorders => {
+                h264::unit_with_no_reordering(&packet.data).ok()
+            }
+            Codec::Hevc if packet.key && !self.reorders => {
+                hevc::unit_with_no_reordering(&packet.data).ok()
+            }
+            _ => None,
         };
+        let data = rewritten.unwrap_or_else(|| packet.data.clone());
         let mut buffer = gst::Buffer::from_slice(data);
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(at);
@@ -215,15 +220,18 @@ impl Decoder {
     fn begin_group(&mut self, packet: &Packet) -> Result<(), StageError> {
         self.group.clear();
         self.needs_key = true;
-        if self.codec == Codec::H264 {
-            for nal in h264::nals(&packet.data)
-                .filter(|nal| h264::NalKind::of(nal[0]) == h264::NalKind::Sps)
-            {
-                // Sizes beyond all bounds are refused here, before the library reserves memory.
-                let sps = h264::SpsInfo::parse(nal)
-                    .map_err(|error| self.broken(packet.pts, Some(error.to_string())))?;
-                self.one_each = sps.frame_mbs_only;
-            }
+        // Sizes beyond all bounds are refused here, before the library reserves memory.
+        if let Some(mut assembler) = video::Assembler::new(self.codec) {
+            let broken = |error: video::Error| self.broken(packet.pts, Some(error.to_string()));
+            assembler.unit(packet.data.clone()).map_err(broken)?;
+            self.one_each = match &assembler {
+                video::Assembler::H264(of) => of.sps().is_none_or(|sps| sps.frame_mbs_only),
+                video::Assembler::Hevc(of) => {
+                    of.sps().and_then(|sps| sps.vui.as_ref()).is_none_or(|vui| !vui.fields)
+                }
+                video::Assembler::Av1(_) => true,
+                _ => false,
+            };
         }
         self.needs_key = false;
         Ok(())
@@ -312,6 +320,13 @@ fn input_caps(codec: Codec) -> Result<(&'static str, gst::Caps), StageError> {
     Ok(match codec {
         Codec::H264 => ("avdec_h264", annex_b("video/x-h264")),
         Codec::Hevc => ("avdec_h265", annex_b("video/x-h265")),
+        Codec::Av1 => (
+            "av1dec",
+            gst::Caps::builder("video/x-av1")
+                .field("stream-format", "obu-stream")
+                .field("alignment", "tu")
+                .build(),
+        ),
         Codec::Vp8 => ("vp8dec", gst::Caps::new_empty_simple("video/x-vp8")),
         Codec::Vp9 => ("vp9dec", gst::Caps::new_empty_simple("video/x-vp9")),
         other => {

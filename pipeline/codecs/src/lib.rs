@@ -1,5 +1,5 @@
-//! GStreamer codecs behind the pipeline's traits: H.264 and other pictures in, H.264 out, AAC and
-//! Opus into each other.
+//! GStreamer codecs behind the pipeline's traits: H.264, HEVC, AV1, VP9 and VP8 in, H.264 out; AAC,
+//! Opus, MP3, FLAC and G.711 in, AAC and Opus out.
 //!
 //! Elements are driven by pushing buffers into their pads from the caller's thread ([`chain`]), so
 //! that decoding and encoding are plain function calls: no pipeline, no main loop, no queue and no
@@ -20,7 +20,21 @@ pub mod tone;
 #[cfg(test)]
 mod video_tests;
 
-/// H.264, and decoders of the other video codecs.
+/// Decoders by the codec of a track.
+pub mod video {
+    use pipeline::packet::VideoTrack;
+    use pipeline::stage::{self, StageError};
+
+    /// A decoder for a track of any video codec, with as many threads as its pictures are worth.
+    ///
+    /// # Errors
+    /// For a codec that is not decoded here, and when GStreamer lacks an element.
+    pub fn decoder(track: &VideoTrack) -> Result<Box<dyn stage::Decoder>, StageError> {
+        Ok(Box::new(crate::decoder::Decoder::new(track)?))
+    }
+}
+
+/// H.264 both ways. The decoder takes the other codecs as well; see [`video`].
 pub mod h264 {
     pub use crate::decoder::Decoder;
     pub use crate::encoder::{Encoder, Options, Preset, Profile};
@@ -67,7 +81,12 @@ const NEEDED: &[(&str, &str)] = &[
     ("x264enc", "gstreamer1.0-plugins-ugly"),
     ("avdec_h264", "gstreamer1.0-libav"),
     ("avdec_h265", "gstreamer1.0-libav"),
+    ("av1dec", "gstreamer1.0-plugins-bad"),
     ("avdec_aac", "gstreamer1.0-libav"),
+    ("avdec_mp3float", "gstreamer1.0-libav"),
+    ("avdec_flac", "gstreamer1.0-libav"),
+    ("mulawdec", "gstreamer1.0-plugins-good"),
+    ("alawdec", "gstreamer1.0-plugins-good"),
     ("avenc_aac", "gstreamer1.0-libav"),
 ];
 

@@ -111,6 +111,21 @@ fn hevc_without_reordering_comes_out_of_the_call_that_fed_it() {
 }
 
 #[test]
+fn hevc_that_declares_reordering_and_has_none_is_not_held_back() {
+    let x265 = "log-level=error:bframes=3:keyint=20";
+    let clip = clip(SMALL, 20, &["-c:v", "libx265", "-x265-params", x265]);
+    let sps = |nal: &&[u8]| pipeline::hevc::NalKind::of(nal[0]) == pipeline::hevc::NalKind::Sps;
+    let sps = h264::nals(&clip.packets[0].data).find(sps).unwrap();
+    assert!(pipeline::hevc::SpsInfo::parse(sps).unwrap().reorder_frames > 0);
+    // The key picture alone: in a stream without B-frames nothing tells more.
+    let mut key = clip.packets[0].clone();
+    key.dts = key.pts;
+    let mut frames = Vec::new();
+    track(&clip.track).decode(&key, &mut frames).unwrap();
+    assert_eq!(frames.len(), 1);
+}
+
+#[test]
 fn reordered_pictures_come_out_complete_and_in_the_order_they_are_shown() {
     for codec in [
         &["-c:v", "libx264", "-bf", "3", "-b_strategy", "0", "-g", "25", "-pix_fmt", "yuv420p"][..],
@@ -271,47 +286,38 @@ fn what_the_pipeline_does_not_know_becomes_plain_420() {
 }
 
 #[test]
-fn vp8_and_vp9_are_decoded_by_the_same_means() {
-    for (codec, name) in [(Codec::Vp8, "libvpx"), (Codec::Vp9, "libvpx-vp9")] {
-        let size = SMALL.to_string();
-        let source = format!("testsrc2=size={size}:rate=30");
-        let stream = ffmpeg(
-            &[
-                "-f",
-                "lavfi",
-                "-i",
-                &source,
-                "-frames:v",
-                "10",
-                "-c:v",
-                name,
-                "-deadline",
-                "realtime",
-                "-lag-in-frames",
-                "0",
-                "-auto-alt-ref",
-                "0",
-                "-f",
-                "ivf",
-                "pipe:1",
-            ],
-            b"",
-        );
-        let track = VideoTrack { codec, size: SMALL, parameter_sets: bytes::Bytes::new() };
-        let mut decoder = Decoder::new(&track).unwrap();
+fn vp8_vp9_and_av1_are_decoded_by_the_same_means() {
+    let vpx = "-deadline realtime -lag-in-frames 0 -auto-alt-ref 0";
+    for (codec, options) in [
+        (Codec::Vp8, format!("-c:v libvpx {vpx}")),
+        (Codec::Vp9, format!("-c:v libvpx-vp9 {vpx}")),
+        // No picture waits for a later one (pred-struct 1).
+        (Codec::Av1, "-c:v libsvtav1 -preset 12 -svtav1-params pred-struct=1".to_owned()),
+    ] {
+        let source = format!("testsrc2=size={SMALL}:rate=30");
+        let line = format!("-f lavfi -i {source} -frames:v 10 -pix_fmt yuv420p {options}");
+        let mut args: Vec<&str> = line.split_whitespace().collect();
+        args.extend_from_slice(&["-f", "ivf", "pipe:1"]);
+        let stream = ffmpeg(&args, b"");
+        let mut assembler = pipeline::video::Assembler::new(codec).unwrap();
+        let mut decoder = None;
         let mut rest = &stream[32..];
         let mut count = 0;
         while !rest.is_empty() {
             let length = u32::from_le_bytes(rest[..4].try_into().unwrap()) as usize;
+            let unit = bytes::Bytes::copy_from_slice(&rest[12..12 + length]);
+            let unit = assembler.unit(unit).unwrap().unwrap();
             let pts = Pts(count * 3000);
             let packet = Packet {
                 kind: pipeline::TrackKind::Video,
                 pts,
                 dts: pts,
-                key: count == 0,
-                data: bytes::Bytes::copy_from_slice(&rest[12..12 + length]),
+                key: unit.key,
+                data: unit.data,
                 arrived: Instant::now(),
             };
+            let decoder = decoder
+                .get_or_insert_with(|| crate::video::decoder(&assembler.track().unwrap()).unwrap());
             let mut frames = Vec::new();
             decoder.decode(&packet, &mut frames).unwrap();
             assert_eq!(frames.len(), 1, "{codec} {count}");

@@ -133,5 +133,17 @@ impl NalKind {
     }
 }
 
+/// Whether other pictures may refer to an access unit in Annex B whose stream has no temporal
+/// sub-layers (7.4.2.2: even numbers below 16 are not referred to).
+pub fn is_reference(unit: &[u8]) -> bool {
+    nals(unit).all(|nal| match NalKind::of(nal[0]) {
+        // The lower three bits are the temporal id plus one: other layers may refer to it.
+        NalKind::Slice(number) => {
+            !number.is_multiple_of(2) || nal.get(1).is_some_and(|b| b & 7 > 1)
+        }
+        _ => true,
+    })
+}
+
 #[cfg(test)]
 mod tests;

@@ -13,10 +13,10 @@ use parking_lot::{Condvar, Mutex};
 use super::encode::Waiting;
 use super::{BEHIND_MAX, Dropped, MakeDecoder, QUEUE_BYTES_MAX, QUEUE_PACKETS_MAX, Shared};
 use crate::frame::Frame;
-use crate::h264;
 use crate::packet::{Codec, Packet};
 use crate::stage::{Decoder, StageError};
 use crate::time::{Pts, Ticks};
+use crate::{h264, hevc};
 
 /// A step between two packets that is longer than this, or backwards, is a jump of the clock.
 const STEP_MAX: Ticks = Ticks(10 * Ticks::SECOND.0);
@@ -352,5 +352,9 @@ impl Worker {
 /// Whether other pictures may refer to this one. Only H.264 says so where it can be seen at once;
 /// for others the safe answer is yes.
 fn is_reference(codec: Codec, data: &[u8]) -> bool {
-    codec != Codec::H264 || h264::is_reference(data)
+    match codec {
+        Codec::H264 => h264::is_reference(data),
+        Codec::Hevc => hevc::is_reference(data),
+        _ => true,
+    }
 }
