@@ -37,6 +37,7 @@ const CORES: &[&str] = &[
     "ingest/src/hls/window.rs",
     "ingest/src/name.rs",
     "ingest/src/rtmp/amf.rs",
+    "ingest/src/rtmp/capabilities.rs",
     "ingest/src/rtmp/chunk/",
     "ingest/src/rtmp/clock.rs",
     "ingest/src/rtmp/flv.rs",

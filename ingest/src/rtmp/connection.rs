@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use super::error::Error;
 use super::publish::{Output, Publish};
 use super::session::{Event, Limits, Role, Session, Wish};
-use super::{Shared, TAKES, TAKES_ENHANCED, add};
+use super::{Shared, add};
 use crate::auth::{Action, Grant, Request};
 use crate::hub::{Item, Publisher, Reader, Writer};
 use crate::name::StreamName;
@@ -51,6 +51,10 @@ pub(super) async fn run(
 ) {
     let mut connection = Connection::new(shared, open, socket, shutdown);
     let ended = AssertUnwindSafe(connection.serve()).catch_unwind().await;
+    if matches!(ended, Ok(Err(Error::Stopping))) {
+        connection.session.request_reconnect();
+        connection.farewell().await;
+    }
     let ended = ended.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<&str>().map(ToString::to_string);
         let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -188,7 +192,7 @@ impl Connection {
                 }
             }
             Role::Play => {
-                let takes = if wish.enhanced { &TAKES_ENHANCED } else { &TAKES };
+                let takes = wish.takes;
                 let view =
                     tokio::time::timeout(shared.config.play_wait, shared.views.view(&name, takes));
                 let view = tokio::select! {
@@ -225,6 +229,7 @@ impl Connection {
         let mut out = Vec::new();
         let mut broken = 0;
         let mut repaired = 0;
+        let (mut further, mut told) = (0, [0; 2]);
         loop {
             let arrived = now();
             while let Some(event) = self.session.handle(arrived, &mut self.input)? {
@@ -262,6 +267,16 @@ impl Connection {
                         return Err(Error::BrokenMedia { count: broken, last: error.to_string() });
                     }
                 }
+            }
+            if media.further_messages() != further {
+                if media.further_tracks() != told {
+                    told = media.further_tracks();
+                    let [video, audio] = told;
+                    warn!(video, audio, "RTMP publisher's further tracks are left out");
+                }
+                let more = media.further_messages() - further;
+                add(&self.shared.counters.further_tracks, more);
+                further += more;
             }
             if media.repaired() != repaired {
                 add(&self.shared.counters.clock_jumps, media.repaired() - repaired);
@@ -398,6 +413,15 @@ impl Connection {
         self.open.sent(count);
         add(&self.shared.counters.bytes_out, count);
         Ok(())
+    }
+
+    /// Sends what is left to say when the connection is over for our own reasons, if the client
+    /// takes it at once.
+    async fn farewell(&mut self) {
+        let out = self.session.output();
+        if !out.is_empty() {
+            let _ = tokio::time::timeout(LINGER, self.socket.write_all_buf(out)).await;
+        }
     }
 
     /// Sends the last words and waits a moment for the client to go, so that they are not lost in

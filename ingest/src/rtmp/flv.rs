@@ -2,10 +2,9 @@
 //! E.4.3) and their enhanced form with FourCC codecs (Enhanced RTMP v2, "Enhanced Video" and
 //! "Enhanced Audio").
 //!
-//! Only the framing is read here; what is inside goes to [`super::publish`]. Of several tracks in
-//! one message the first one of number 0 is taken, since a stream has one picture and one sound.
-
-use std::fmt;
+//! Only the framing is read here; what is inside goes to [`super::publish`]. A stream has one
+//! picture and one sound: the tracks of number 0, which is also the number of whatever is not in a
+//! list of tracks. Further tracks are named, so that somebody can be told.
 
 use bytes::{Buf, BytesMut};
 use pipeline::Codec;
@@ -47,12 +46,18 @@ pub enum MediaError {
     /// A frame before the header that says how to decode it.
     #[error("{0} frame before its sequence header")]
     Headless(&'static str),
-    /// The H.264 inside is broken.
+    /// The pictures inside are broken.
     #[error(transparent)]
-    H264(#[from] pipeline::h264::Error),
+    Video(#[from] pipeline::video::Error),
     /// The AAC inside is broken.
     #[error(transparent)]
     Aac(#[from] pipeline::aac::Error),
+    /// The MP3 inside is broken.
+    #[error(transparent)]
+    Mp3(#[from] pipeline::mp3::Error),
+    /// The FLAC inside is broken.
+    #[error(transparent)]
+    Flac(#[from] pipeline::flac::Error),
 }
 
 impl MediaError {
@@ -81,6 +86,17 @@ pub(crate) enum Tag {
         /// The frame, alone in its buffer.
         data: BytesMut,
     },
+    /// A frame of a codec whose frames say all that there is to say, with what FLV says about them.
+    Plain {
+        /// The coding: MP3 or G.711.
+        codec: Codec,
+        /// Channels by the tag, which MP3's own header overrules.
+        channels: u8,
+        /// The frames, alone in their buffer.
+        data: BytesMut,
+    },
+    /// Something of a further track, which is not carried; its number.
+    Further(u8),
     /// Nothing that has to be acted upon: end of sequence, metadata, commands to the player.
     Nothing,
 }
@@ -99,14 +115,16 @@ pub(crate) fn video(mut data: BytesMut) -> Result<Tag, MediaError> {
     if first >> 4 == 5 {
         return Ok(Tag::Nothing);
     }
-    match first & 0x0F {
-        7 => {}
+    let codec = match first & 0x0F {
+        7 => Codec::H264,
+        // In nobody's standard, and in use for years before there was one.
+        12 => Codec::Hevc,
         other => return Err(unsupported(KIND, legacy_video(other))),
-    }
+    };
     let [packet, time @ ..] = take::<4>(&mut data, KIND)?;
     match packet {
-        0 => Ok(Tag::Header { codec: Codec::H264, record: data }),
-        1 => frame(Codec::H264, signed_24(time), data),
+        0 => Ok(Tag::Header { codec, record: data }),
+        1 => frame(codec, signed_24(time), data),
         2 => Ok(Tag::Nothing),
         number => Err(MediaError::Packet { kind: KIND, number }),
     }
@@ -119,7 +137,11 @@ pub(crate) fn video(mut data: BytesMut) -> Result<Tag, MediaError> {
 pub(crate) fn audio(mut data: BytesMut) -> Result<Tag, MediaError> {
     const KIND: &str = "audio";
     let first = take::<1>(&mut data, KIND)?[0];
+    let plain = |codec, data| Ok(Tag::Plain { codec, channels: 1 + (first & 1), data });
     match first >> 4 {
+        2 | 14 => plain(Codec::Mp3, data),
+        7 => plain(Codec::G711A, data),
+        8 => plain(Codec::G711U, data),
         9 => enhanced(data, first & 0x0F, KIND, 0),
         10 => match take::<1>(&mut data, KIND)?[0] {
             0 => Ok(Tag::Header { codec: Codec::Aac, record: data }),
@@ -173,7 +195,7 @@ fn enhanced(
             }
             let track = take::<1>(&mut data, kind)?[0];
             if layout == 0 {
-                if track == 0 { break } else { return Ok(Tag::Nothing) }
+                if track == 0 { break } else { return Ok(Tag::Further(track)) }
             }
             let size = unsigned_24(take::<3>(&mut data, kind)?);
             if data.len() < size {
@@ -185,27 +207,35 @@ fn enhanced(
             }
             data.advance(size);
             if data.is_empty() {
-                return Ok(Tag::Nothing);
+                return Ok(Tag::Further(track));
             }
         }
     }
     let codec = match &four {
         b"avc1" if is_video => Codec::H264,
+        b"hvc1" if is_video => Codec::Hevc,
+        b"av01" if is_video => Codec::Av1,
+        b"vp09" if is_video => Codec::Vp9,
+        b"vp08" if is_video => Codec::Vp8,
         b"mp4a" if !is_video => Codec::Aac,
         b"Opus" if !is_video => Codec::Opus,
-        _ => return Err(unsupported(kind, FourCc(four).to_string())),
+        b"fLaC" if !is_video => Codec::Flac,
+        b".mp3" if !is_video => Codec::Mp3,
+        _ => return Err(unsupported(kind, four_cc(four))),
     };
     match packet {
         0 => Ok(Tag::Header { codec, record: data }),
-        // CodedFrames: H.264 has a composition time, which CodedFramesX saves where it is 0.
-        1 if is_video => {
+        // CodedFrames: two codecs have a composition time, which CodedFramesX saves where it is 0.
+        1 if matches!(codec, Codec::H264 | Codec::Hevc) => {
             let time = take::<3>(&mut data, kind)?;
             frame(codec, signed_24(time), data)
         }
+        1 if codec == Codec::Mp3 => Ok(Tag::Plain { codec, channels: 2, data }),
         1 => frame(codec, 0, data),
         3 if is_video => frame(codec, 0, data),
-        // End of sequence, metadata (colours), channel order.
+        // End of sequence, metadata (colours), channel order, AV1's descriptor of MPEG-TS.
         2 | 4 => Ok(Tag::Nothing),
+        5 if is_video => Ok(Tag::Nothing),
         number => Err(MediaError::Packet { kind, number }),
     }
 }
@@ -232,17 +262,22 @@ fn signed_24([a, b, c]: [u8; 3]) -> i32 {
 }
 
 fn unsupported(kind: &'static str, codec: String) -> MediaError {
-    let instead = if kind == "video" { "H.264" } else { "AAC or Opus" };
+    let instead = match kind {
+        "video" => "H.264, HEVC, AV1 or VP9",
+        _ => "AAC, Opus, MP3 or FLAC",
+    };
     MediaError::Codec { kind, codec, instead }
 }
 
-/// Four characters as text, whatever they are.
-struct FourCc([u8; 4]);
-
-impl fmt::Display for FourCc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0.escape_ascii().to_string())
-    }
+/// Four characters as text, whatever they are, and the codec's name where it is known.
+fn four_cc(four: [u8; 4]) -> String {
+    let name = match &four {
+        b"ac-3" => " (AC-3)",
+        b"ec-3" => " (E-AC-3)",
+        b"vvc1" => " (VVC)",
+        _ => "",
+    };
+    format!("{:?}{name}", four.escape_ascii().to_string())
 }
 
 fn legacy_video(number: u8) -> String {
@@ -251,7 +286,6 @@ fn legacy_video(number: u8) -> String {
         3 => "Screen video",
         4 | 5 => "VP6",
         6 => "Screen video 2",
-        12 => "HEVC (unofficial number)",
         _ => "unknown",
     };
     format!("{number} ({name})")
@@ -261,9 +295,7 @@ fn legacy_audio(number: u8) -> String {
     let name = match number {
         0 | 3 => "PCM",
         1 => "ADPCM",
-        2 | 14 => "MP3",
         4..=6 => "Nellymoser",
-        7 | 8 => "G.711",
         11 => "Speex",
         _ => "unknown",
     };
@@ -315,18 +347,48 @@ mod tests {
         let opus = Tag::Frame { codec: Codec::Opus, composition_ms: 0, data: bytes(&[b"xy"]) };
         assert_eq!(audio(bytes(&[&[0x91], b"Opusxy"])), Ok(opus));
         assert_eq!(audio(bytes(&[&[0x94], b"Opus", &[1, 2]])), Ok(Tag::Nothing));
+        // Further tracks, alone and in a list, are told and not taken.
+        assert_eq!(video(bytes(&[&[0x96, 0x03], b"avc1", &[2], b"xy"])), Ok(Tag::Further(2)));
+        let others: &[&[u8]] = &[&[0x95, 0x11], b"Opus", &[1, 0, 0, 1, 9, 3, 0, 0, 1, 9]];
+        assert_eq!(audio(bytes(others)), Ok(Tag::Further(3)));
+    }
+
+    #[test]
+    fn every_codec_has_its_frame() {
+        let data = || bytes(&[b"xy"]);
+        let plain = |codec| Ok(Tag::Frame { codec, composition_ms: 0, data: data() });
+        let late = |codec| Ok(Tag::Frame { codec, composition_ms: 80, data: data() });
+        assert_eq!(video(bytes(&[&[0x91], b"hvc1", &[0, 0, 80], b"xy"])), late(Codec::Hevc));
+        assert_eq!(video(bytes(&[&[0xA3], b"hvc1xy"])), plain(Codec::Hevc));
+        assert_eq!(video(bytes(&[&[0x1C, 1, 0, 0, 80], b"xy"])), late(Codec::Hevc));
+        for (name, codec) in [("av01", Codec::Av1), ("vp09", Codec::Vp9), ("vp08", Codec::Vp8)] {
+            assert_eq!(video(bytes(&[&[0x91], name.as_bytes(), b"xy"])), plain(codec));
+        }
+        let header = Ok(Tag::Header { codec: Codec::Av1, record: data() });
+        assert_eq!(video(bytes(&[&[0x90], b"av01xy"])), header);
+        assert_eq!(video(bytes(&[&[0x95], b"av01xy"])), Ok(Tag::Nothing));
+        assert_eq!(audio(bytes(&[&[0x91], b"fLaCxy"])), plain(Codec::Flac));
+        let raw = |codec, channels| Ok(Tag::Plain { codec, channels, data: data() });
+        assert_eq!(audio(bytes(&[&[0x91], b".mp3xy"])), raw(Codec::Mp3, 2));
+        assert_eq!(audio(bytes(&[&[0x2F], b"xy"])), raw(Codec::Mp3, 2));
+        assert_eq!(audio(bytes(&[&[0x72], b"xy"])), raw(Codec::G711A, 1));
+        assert_eq!(audio(bytes(&[&[0x82], b"xy"])), raw(Codec::G711U, 1));
     }
 
     #[test]
     fn other_codecs_are_named_with_what_to_use_instead() {
         let text = |tag: Result<Tag, MediaError>| tag.unwrap_err().to_string();
         assert_eq!(
-            text(video(bytes(&[&[0x90], b"hvc1"]))),
-            r#"video codec "hvc1" is not taken over RTMP; use H.264"#
+            text(video(bytes(&[&[0x90], b"vvc1"]))),
+            r#"video codec "vvc1" (VVC) is not taken over RTMP; use H.264, HEVC, AV1 or VP9"#
         );
         assert_eq!(
-            text(audio(bytes(&[&[0x2F, 0]]))),
-            "audio codec 2 (MP3) is not taken over RTMP; use AAC or Opus"
+            text(audio(bytes(&[&[0x90], b"ac-3"]))),
+            r#"audio codec "ac-3" (AC-3) is not taken over RTMP; use AAC, Opus, MP3 or FLAC"#
+        );
+        assert_eq!(
+            text(audio(bytes(&[&[0x5F, 0]]))),
+            "audio codec 5 (Nellymoser) is not taken over RTMP; use AAC, Opus, MP3 or FLAC"
         );
         assert!(!video(bytes(&[&[0x12]])).unwrap_err().can_pass());
     }
@@ -337,7 +399,9 @@ mod tests {
         let whole = whole.concat();
         for end in 0..whole.len() {
             let tag = video(BytesMut::from(&whole[..end]));
-            assert!(matches!(tag, Err(MediaError::Short("video")) | Ok(Tag::Nothing)), "{tag:?}");
+            let good =
+                matches!(tag, Err(MediaError::Short("video")) | Ok(Tag::Nothing | Tag::Further(1)));
+            assert!(good, "{tag:?}");
         }
         assert_eq!(
             video(bytes(&[&[0x17, 1, 0x7F, 0, 0]])),

@@ -6,6 +6,7 @@
 //! RTMPS, Adobe's challenge login and pulling from other servers are not here.
 
 mod amf;
+mod capabilities;
 mod chunk;
 mod clock;
 mod connection;
@@ -23,7 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pipeline::Codec;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,7 +38,7 @@ pub use handshake::HandshakeError;
 
 use crate::auth::SharedAccess;
 use crate::hub::Hub;
-use crate::views::{Takes, Views};
+use crate::views::Views;
 
 /// Pause after the system refused to accept, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -89,14 +89,6 @@ impl Default for Config {
     }
 }
 
-/// What RTMP viewers take without being asked. Those that announced enhanced codecs get Opus as
-/// it is.
-pub(crate) const TAKES: Takes =
-    Takes { label: "RTMP", video: &[Codec::H264], audio: &[Codec::Aac], reordering: true };
-
-/// What viewers take that announced enhanced codecs.
-pub(crate) const TAKES_ENHANCED: Takes = Takes { audio: &[Codec::Aac, Codec::Opus], ..TAKES };
-
 /// What a server has counted since its start.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -107,6 +99,7 @@ pub struct Counters {
     bytes_out: AtomicU64,
     media_errors: AtomicU64,
     clock_jumps: AtomicU64,
+    further_tracks: AtomicU64,
 }
 
 /// [`Counters`] at one moment.
@@ -127,6 +120,9 @@ pub struct CountersSnapshot {
     pub media_errors: u64,
     /// Jumps of publishers' clocks that were repaired.
     pub clock_jumps: u64,
+    /// Messages of publishers' further tracks, which are not carried: a stream has one picture and
+    /// one sound, those of number 0.
+    pub further_tracks: u64,
 }
 
 impl Counters {
@@ -141,6 +137,7 @@ impl Counters {
             bytes_out: get(&self.bytes_out),
             media_errors: get(&self.media_errors),
             clock_jumps: get(&self.clock_jumps),
+            further_tracks: get(&self.further_tracks),
         }
     }
 }

@@ -1,14 +1,19 @@
-//! The hub's packets become a viewer's messages: FLV tags, and enhanced ones for those who asked.
+//! The hub's packets become a peer's messages: FLV tags, and enhanced ones for the codecs that the
+//! peer has announced. The same goes to a viewer and, in a push, to a server.
 //!
-//! A track that RTMP cannot carry to this viewer is left out. Times begin at zero for each viewer.
+//! A track that RTMP cannot carry to this peer is left out. Times begin at zero for each peer.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use pipeline::aac::AudioSpecificConfig;
-use pipeline::h264::{DecoderConfiguration, NalKind, nals};
+use bytes::BytesMut;
+use pipeline::annexb::push_length_prefixed;
+use pipeline::audio::{aac_config, opus_head};
+use pipeline::h264::NalKind;
+use pipeline::hevc;
 use pipeline::packet::{AudioTrack, VideoTrack};
+use pipeline::video::Description;
 use pipeline::{Codec, Packet, Pts, TrackKind, Tracks};
 
 use super::amf::Value;
+use super::capabilities::Capabilities;
 
 /// Message types of what is sent (7.1).
 pub(crate) const AUDIO: u8 = 8;
@@ -23,8 +28,8 @@ pub(crate) type Send<'a> = &'a mut dyn FnMut(u8, u32, &[&[u8]]);
 /// What goes to one viewer.
 #[derive(Debug)]
 pub(crate) struct Play {
-    /// The viewer takes enhanced audio.
-    enhanced: bool,
+    /// What the peer takes.
+    takes: Capabilities,
     video: Option<VideoTrack>,
     audio: Option<AudioTrack>,
     /// The decoding time that is zero for this viewer.
@@ -37,10 +42,10 @@ pub(crate) struct Play {
 }
 
 impl Play {
-    /// For a viewer; `enhanced` when it said that it takes FourCC codecs.
-    pub(crate) fn new(enhanced: bool) -> Self {
+    /// For a peer that takes this.
+    pub(crate) fn new(takes: Capabilities) -> Self {
         Self {
-            enhanced,
+            takes,
             video: None,
             audio: None,
             base: None,
@@ -50,33 +55,36 @@ impl Play {
         }
     }
 
-    /// Whether the viewer takes FourCC codecs.
-    pub(crate) const fn is_enhanced(&self) -> bool {
-        self.enhanced
+    /// What the peer takes.
+    pub(crate) const fn capabilities(&self) -> Capabilities {
+        self.takes
     }
 
     /// Takes the tracks of what follows and sends metadata and sequence headers. False when no
     /// track can be carried to this viewer.
     pub(crate) fn tracks(&mut self, tracks: &Tracks, send: Send<'_>) -> bool {
-        let video = tracks.video.clone().filter(|track| track.codec == Codec::H264);
-        let audio = tracks.audio.clone().filter(|track| match track.codec {
-            Codec::Aac => true,
-            Codec::Opus => self.enhanced,
-            _ => false,
-        });
+        let video = tracks.video.clone().filter(|track| self.takes.video(track.codec));
+        let audio = tracks.audio.clone().filter(|track| self.takes.audio(track.codec));
         let time = self.newest;
         send(DATA, time, &[&metadata(video.as_ref(), audio.as_ref())]);
         if let Some(track) = &video
-            && let Some(record) = avc_record(&track.parameter_sets)
+            && let Ok(told) = Description::of(track)
         {
-            send(VIDEO, time, &[&[0x17, 0, 0, 0, 0], &record]);
+            match track.codec {
+                Codec::H264 => send(VIDEO, time, &[&[0x17, 0, 0, 0, 0], &told.record]),
+                // VP8 has nothing to say (Enhanced RTMP, SequenceStart).
+                Codec::Vp8 => {}
+                _ => send(VIDEO, time, &[&[0x90], &told.four_cc, &told.record]),
+            }
         }
         if let Some(track) = &audio {
             match track.codec {
-                Codec::Opus => {
-                    send(AUDIO, time, &[&[0x90], b"Opus", &opus_head(track.channels)]);
+                Codec::Opus => send(AUDIO, time, &[&[0x90], b"Opus", &opus_head(track.channels)]),
+                Codec::Flac => send(AUDIO, time, &[&[0x90], b"fLaC", &track.config]),
+                Codec::Aac => {
+                    send(AUDIO, time, &[&[0xAF, 0], &aac_config(track).unwrap_or_default()]);
                 }
-                _ => send(AUDIO, time, &[&[0xAF, 0], &aac_config(track)]),
+                _ => {}
             }
         }
         let any = video.is_some() || audio.is_some();
@@ -93,7 +101,8 @@ impl Play {
     pub(crate) fn packet(&mut self, packet: &Packet, send: Send<'_>) {
         match packet.kind {
             TrackKind::Video => {
-                if self.video.is_none() || (self.wants_key && !packet.key) {
+                let Some(codec) = self.video.as_ref().map(|track| track.codec) else { return };
+                if self.wants_key && !packet.key {
                     return;
                 }
                 self.wants_key = false;
@@ -103,24 +112,47 @@ impl Play {
                 let base = self.base.unwrap_or(packet.dts);
                 let shown = (packet.pts - base).0.div_euclid(90);
                 let composition = (shown - time).clamp(0, 0x7F_FFFF) as u32;
+                let time = time as u32;
                 let [_, a, b, c] = composition.to_be_bytes();
-                let first = if packet.key { 0x17 } else { 0x27 };
+                let frame = if packet.key { 0x10 } else { 0x20 };
                 self.unit.clear();
-                length_prefixed(&packet.data, &mut self.unit);
-                send(VIDEO, time as u32, &[&[first, 1, a, b, c], &self.unit]);
+                // Parameter sets are left out, since the sequence header has them.
+                match codec {
+                    Codec::H264 => {
+                        push_length_prefixed(&mut self.unit, &packet.data, |header| {
+                            matches!(NalKind::of(header), NalKind::Sps | NalKind::Pps)
+                        });
+                        send(VIDEO, time, &[&[frame | 7, 1, a, b, c], &self.unit]);
+                    }
+                    Codec::Hevc => {
+                        push_length_prefixed(&mut self.unit, &packet.data, |header| {
+                            hevc::NalKind::of(header).is_parameter_set()
+                        });
+                        // CodedFramesX is CodedFrames with a composition time of zero.
+                        if composition == 0 {
+                            send(VIDEO, time, &[&[0x83 | frame], b"hvc1", &self.unit]);
+                        } else {
+                            send(VIDEO, time, &[&[0x81 | frame], b"hvc1", &[a, b, c], &self.unit]);
+                        }
+                    }
+                    Codec::Av1 => send(VIDEO, time, &[&[0x81 | frame], b"av01", &packet.data]),
+                    Codec::Vp9 => send(VIDEO, time, &[&[0x81 | frame], b"vp09", &packet.data]),
+                    _ => send(VIDEO, time, &[&[0x81 | frame], b"vp08", &packet.data]),
+                }
             }
             TrackKind::Audio => {
                 let Some(track) = &self.audio else { return };
-                let opus = track.codec == Codec::Opus;
+                let (codec, rate, channels) = (track.codec, track.sample_rate, track.channels);
                 // Sound before the first picture would only shift the viewer's start.
                 if self.video.is_some() && self.base.is_none() {
                     return;
                 }
-                let time = self.time(packet.dts);
-                if opus {
-                    send(AUDIO, time as u32, &[&[0x91], b"Opus", &packet.data]);
-                } else {
-                    send(AUDIO, time as u32, &[&[0xAF, 1], &packet.data]);
+                let time = self.time(packet.dts) as u32;
+                match codec {
+                    Codec::Opus => send(AUDIO, time, &[&[0x91], b"Opus", &packet.data]),
+                    Codec::Flac => send(AUDIO, time, &[&[0x91], b"fLaC", &packet.data]),
+                    Codec::Mp3 => send(AUDIO, time, &[&[mp3_tag(rate, channels)], &packet.data]),
+                    _ => send(AUDIO, time, &[&[0xAF, 1], &packet.data]),
                 }
             }
         }
@@ -136,51 +168,41 @@ impl Play {
     }
 }
 
-/// An access unit in Annex B with lengths instead of start codes; parameter sets are left out,
-/// since the sequence header has them.
-fn length_prefixed(unit: &[u8], out: &mut BytesMut) {
-    out.reserve(unit.len());
-    for nal in nals(unit) {
-        if !matches!(NalKind::of(nal[0]), NalKind::Sps | NalKind::Pps) {
-            out.put_u32(nal.len() as u32);
-            out.put_slice(nal);
-        }
-    }
-}
-
-fn avc_record(parameter_sets: &[u8]) -> Option<Bytes> {
-    DecoderConfiguration::from_annex_b(parameter_sets).and_then(|record| record.to_bytes()).ok()
-}
-
-/// The track's AudioSpecificConfig, or that of plain AAC LC where nobody gave one.
-fn aac_config(track: &AudioTrack) -> Bytes {
-    if !track.config.is_empty() {
-        return track.config.clone();
-    }
-    AudioSpecificConfig::lc(track.sample_rate, track.channels)
-        .and_then(|config| config.to_bytes())
-        .map(Bytes::from)
-        .unwrap_or_default()
-}
-
-/// The identification header of RFC 7845 5.1 for a stream of one or two channels.
-fn opus_head(channels: u8) -> [u8; 19] {
-    let mut head = *b"OpusHead\x01\x02\x00\x00\x80\xBB\x00\x00\x00\x00\x00";
-    head[9] = channels;
-    head
+/// First byte of an MP3 message (Adobe, E.4.2.1): format 2, rate, 16 bits, channels. Rates that
+/// the field lacks are written as the highest, as everybody does; the frame knows better.
+fn mp3_tag(rate: u32, channels: u8) -> u8 {
+    let rate = match rate {
+        11_025 => 1,
+        22_050 => 2,
+        _ => 3,
+    };
+    0x22 | rate << 2 | u8::from(channels > 1)
 }
 
 fn metadata(video: Option<&VideoTrack>, audio: Option<&AudioTrack>) -> BytesMut {
     let mut facts = Vec::new();
     let mut put = |name: &str, value: f64| facts.push((name.to_owned(), Value::Number(value)));
+    let four = |name: &[u8; 4]| f64::from(u32::from_be_bytes(*name));
     if let Some(track) = video {
-        put("videocodecid", 7.0);
+        let codec = match track.codec {
+            Codec::Hevc => four(b"hvc1"),
+            Codec::Av1 => four(b"av01"),
+            Codec::Vp9 => four(b"vp09"),
+            Codec::Vp8 => four(b"vp08"),
+            _ => 7.0,
+        };
+        put("videocodecid", codec);
         put("width", f64::from(track.size.width));
         put("height", f64::from(track.size.height));
     }
     if let Some(track) = audio {
-        let opus = f64::from(u32::from_be_bytes(*b"Opus"));
-        put("audiocodecid", if track.codec == Codec::Opus { opus } else { 10.0 });
+        let codec = match track.codec {
+            Codec::Opus => four(b"Opus"),
+            Codec::Flac => four(b"fLaC"),
+            Codec::Mp3 => 2.0,
+            _ => 10.0,
+        };
+        put("audiocodecid", codec);
         put("audiosamplerate", f64::from(track.sample_rate));
         put("audiochannels", f64::from(track.channels));
     }

@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use pipeline::aac::AudioSpecificConfig;
-use pipeline::h264::{Assembler, DecoderConfiguration};
+use pipeline::flac::StreamInfo;
+use pipeline::mp3::FrameHeader;
 use pipeline::packet::{AudioTrack, VideoTrack};
+use pipeline::video::{self, Assembler};
 use pipeline::{Codec, Packet, Pts, Ticks, TrackKind, Tracks};
 
 use super::amf::Value;
@@ -38,7 +40,8 @@ pub(crate) enum Output {
 /// The media of one publisher.
 #[derive(Debug, Default)]
 pub(crate) struct Publish {
-    assembler: Assembler,
+    /// Of the picture's codec, from its first message on.
+    assembler: Option<Assembler>,
     tracks: Tracks,
     clock: Clock,
     video: Track,
@@ -48,6 +51,9 @@ pub(crate) struct Publish {
     started: bool,
     waiting: VecDeque<Packet>,
     seen_key: bool,
+    /// Further tracks that were seen and are not carried: bit n of the picture's, of the sound's.
+    further: [[u64; 4]; 2],
+    further_messages: u64,
 }
 
 impl Publish {
@@ -63,20 +69,26 @@ impl Publish {
         out: &mut Vec<Output>,
     ) -> Result<(), MediaError> {
         match flv::video(data)? {
-            Tag::Nothing => Ok(()),
-            Tag::Header { record, .. } => {
-                self.assembler.configure(&DecoderConfiguration::parse(&record)?)?;
+            Tag::Nothing | Tag::Plain { .. } => Ok(()),
+            Tag::Further(track) => {
+                self.further(TrackKind::Video, track);
+                Ok(())
+            }
+            Tag::Header { codec, record } => {
+                let assembler = self.assembler(codec)?;
+                assembler.configure(&record)?;
+                let track = assembler.track();
                 // Parameter sets that replace others hold from the next key picture on.
-                if self.tracks.video.is_none() {
-                    self.tracks.video = self.assembler.track();
-                    self.tracks_changed(out);
+                if self.tracks.video.as_ref().is_none_or(|known| known.codec != codec) {
+                    self.video_track(track, out);
                 }
                 Ok(())
             }
-            Tag::Frame { composition_ms, data, .. } => {
-                let Some(unit) = self.assembler.length_prefixed(data)? else { return Ok(()) };
-                if unit.changed || self.tracks.video.is_none() {
-                    self.video_track(self.assembler.track(), out);
+            Tag::Frame { codec, composition_ms, data } => {
+                let assembler = self.assembler(codec)?;
+                let Some(unit) = assembler.sample(data)? else { return Ok(()) };
+                if unit.changed || self.tracks.video.as_ref().is_none_or(|of| of.codec != codec) {
+                    self.video_track(self.assembler.as_ref().and_then(Assembler::track), out);
                 }
                 if !self.seen_key && !unit.key {
                     return Err(MediaError::Headless("video"));
@@ -103,27 +115,60 @@ impl Publish {
     ) -> Result<(), MediaError> {
         match flv::audio(data)? {
             Tag::Nothing => Ok(()),
+            Tag::Further(track) => {
+                self.further(TrackKind::Audio, track);
+                Ok(())
+            }
             Tag::Header { codec, record } => {
-                let track = audio_track(codec, record)?;
-                if self.tracks.audio.as_ref() != Some(&track) {
-                    self.tracks.audio = Some(track);
-                    self.tracks_changed(out);
-                }
+                self.audio_track(audio_track(codec, record)?, out);
+                Ok(())
+            }
+            Tag::Plain { codec: Codec::Mp3, data, .. } => self.mp3(now, timestamp, data, out),
+            Tag::Plain { codec, channels, data } => {
+                // G.711 has one rate (Adobe, E.4.2.1).
+                let (sample_rate, config) = (8000, bytes::Bytes::new());
+                self.audio_track(AudioTrack { codec, sample_rate, channels, config }, out);
+                self.sound(now, timestamp, data, out);
                 Ok(())
             }
             Tag::Frame { codec, data, .. } => {
                 if self.tracks.audio.as_ref().is_none_or(|track| track.codec != codec) {
                     return Err(MediaError::Headless("audio"));
                 }
-                if data.is_empty() {
-                    return Ok(());
-                }
-                let (pts, dts) = self.clock.stamp(&mut self.audio, timestamp, 0, now);
-                let (kind, key, data) = (TrackKind::Audio, true, data.freeze());
-                self.packet(Packet { kind, pts, dts, key, data, arrived: now }, out);
+                self.sound(now, timestamp, data, out);
                 Ok(())
             }
         }
+    }
+
+    /// Takes MP3, of which a message may hold several frames.
+    fn mp3(
+        &mut self,
+        now: Instant,
+        timestamp: u32,
+        mut data: BytesMut,
+        out: &mut Vec<Output>,
+    ) -> Result<(), MediaError> {
+        let mut samples = 0;
+        while !data.is_empty() {
+            let header = FrameHeader::parse(&data)?;
+            self.audio_track(header.track(), out);
+            let bytes = header.frame_bytes.map_or(data.len(), |bytes| bytes.min(data.len()));
+            let frame = data.split_to(bytes.max(1));
+            let later = samples * 1000 / header.sample_rate;
+            self.sound(now, timestamp.wrapping_add(later), frame, out);
+            samples += header.samples;
+        }
+        Ok(())
+    }
+
+    fn sound(&mut self, now: Instant, timestamp: u32, data: BytesMut, out: &mut Vec<Output>) {
+        if data.is_empty() {
+            return;
+        }
+        let (pts, dts) = self.clock.stamp(&mut self.audio, timestamp, 0, now);
+        let (kind, key, data) = (TrackKind::Audio, true, data.freeze());
+        self.packet(Packet { kind, pts, dts, key, data, arrived: now }, out);
     }
 
     /// Takes the values of a data message; anything but `onMetaData` is passed over.
@@ -142,6 +187,41 @@ impl Publish {
     /// Jumps of the publisher's clock that were repaired.
     pub(crate) fn repaired(&self) -> u64 {
         self.clock.repaired
+    }
+
+    /// Messages of further tracks, which are not carried.
+    pub(crate) fn further_messages(&self) -> u64 {
+        self.further_messages
+    }
+
+    /// Further tracks seen so far: of the picture, of the sound.
+    pub(crate) fn further_tracks(&self) -> [u32; 2] {
+        self.further.map(|bits| bits.iter().map(|bits| bits.count_ones()).sum())
+    }
+
+    fn further(&mut self, kind: TrackKind, track: u8) {
+        let bits = &mut self.further[usize::from(!kind.is_video())];
+        bits[usize::from(track) / 64] |= 1 << (track % 64);
+        self.further_messages += 1;
+    }
+
+    /// The assembler of this codec; another one than before begins anew.
+    fn assembler(&mut self, codec: Codec) -> Result<&mut Assembler, MediaError> {
+        if self.assembler.as_ref().is_some_and(|kept| kept.codec() != codec) {
+            self.assembler = None;
+            self.seen_key = false;
+        }
+        if self.assembler.is_none() {
+            self.assembler = Assembler::new(codec);
+        }
+        self.assembler.as_mut().ok_or(video::Error::NoVideo(codec).into())
+    }
+
+    fn audio_track(&mut self, track: AudioTrack, out: &mut Vec<Output>) {
+        if self.tracks.audio.as_ref() != Some(&track) {
+            self.tracks.audio = Some(track);
+            self.tracks_changed(out);
+        }
     }
 
     fn video_track(&mut self, track: Option<VideoTrack>, out: &mut Vec<Output>) {
@@ -200,6 +280,9 @@ fn audio_track(codec: Codec, record: BytesMut) -> Result<AudioTrack, MediaError>
         };
         let (sample_rate, config) = (pipeline::opus::SAMPLE_RATE, bytes::Bytes::new());
         return Ok(AudioTrack { codec, sample_rate, channels: channels.max(1), config });
+    }
+    if codec == Codec::Flac {
+        return Ok(StreamInfo::parse(&record)?.track());
     }
     let config = AudioSpecificConfig::parse(&record)?;
     Ok(AudioTrack {

@@ -230,10 +230,11 @@ fn tone_packets(rate: u32, channels: u8, codec: &str, name: &str) -> (Vec<Bytes>
         .unwrap();
     let bytes = std::fs::read(file).unwrap();
     let places = String::from_utf8(output.stdout).unwrap();
-    let packets = places.lines().map(|line| {
-        let mut fields = line.split(',').filter_map(|field| field.parse::<usize>().ok());
-        let (size, at) = (fields.next().unwrap(), fields.next().unwrap());
-        Bytes::copy_from_slice(&bytes[at..at + size])
+    // Side data has a line of its own without numbers.
+    let packets = places.lines().filter_map(|line| {
+        let mut fields = line.split(',').map_while(|field| field.parse::<usize>().ok());
+        let (size, at) = (fields.next()?, fields.next()?);
+        Some(Bytes::copy_from_slice(&bytes[at..at + size]))
     });
     (packets.collect(), bytes)
 }

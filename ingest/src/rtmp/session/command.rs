@@ -7,6 +7,7 @@ use super::{
     ACK_WINDOW, CHUNK_SIZE, COMMANDS, Event, Role, STREAMS_MAX, Session, State, Wish, early,
 };
 use crate::rtmp::amf::{Value, object};
+use crate::rtmp::capabilities::{self, Capabilities};
 use crate::rtmp::error::Error;
 use crate::rtmp::play::Play;
 
@@ -82,8 +83,8 @@ impl Session {
         (self.app, self.tc_url, self.agent) = (text("app"), text("tcUrl"), text("flashVer"));
         let encoding = facts.and_then(|facts| facts.get("objectEncoding"));
         let encoding = encoding.and_then(Value::as_number).unwrap_or(0.0);
-        let enhanced = facts.and_then(|facts| facts.get("fourCcList"));
-        self.play = Play::new(enhanced.is_some_and(takes_opus));
+        let takes = facts.map(Capabilities::of).unwrap_or_default();
+        self.play = Play::new(takes);
         self.state = State::Connected;
         self.control(5, &ACK_WINDOW.to_be_bytes());
         self.control(6, &[ACK_WINDOW.to_be_bytes().as_slice(), &[2]].concat());
@@ -95,9 +96,9 @@ impl Session {
             ("description", "connected".into()),
             ("objectEncoding", encoding.into()),
         ]);
-        if let (Some(_), Value::Object(members)) = (enhanced, &mut status) {
-            let list = ["avc1", "mp4a", "Opus"].map(Value::from).into();
-            members.push(("fourCcList".into(), Value::StrictArray(list)));
+        // Clients of old need not be shown what they do not know.
+        if let (true, Value::Object(members)) = (takes.is_enhanced(), &mut status) {
+            members.extend(capabilities::ours());
         }
         self.result(transaction, &[server, status]);
     }
@@ -121,7 +122,7 @@ impl Session {
             token: String::new(),
             query: String::new(),
             agent: self.agent.clone(),
-            enhanced: self.play.is_enhanced(),
+            takes: self.play.capabilities().takes(),
         };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match name.as_ref() {
@@ -138,10 +139,4 @@ impl Session {
 
 fn split_query(text: &str) -> (&str, &str) {
     text.split_once('?').unwrap_or((text, ""))
-}
-
-/// Whether a `fourCcList` has Opus in it or stands for everything.
-fn takes_opus(list: &Value) -> bool {
-    let Value::StrictArray(list) = list else { return false };
-    list.iter().any(|codec| matches!(codec.as_str(), Some("Opus" | "*")))
 }

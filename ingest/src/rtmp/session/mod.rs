@@ -12,10 +12,12 @@ use bytes::BytesMut;
 use pipeline::{Packet, Tracks};
 
 use super::amf::{self, Value, object};
+use super::capabilities::Capabilities;
 use super::chunk::{self, Message};
 use super::error::Error;
 use super::handshake::Handshake;
 use super::play::{self, Play};
+use crate::views::Takes;
 
 /// Bytes between acknowledgements in both directions until the client says otherwise.
 const ACK_WINDOW: u32 = 2_500_000;
@@ -76,8 +78,8 @@ pub(crate) struct Wish {
     pub(crate) query: String,
     /// What the client calls itself.
     pub(crate) agent: String,
-    /// It announced that it takes Opus.
-    pub(crate) enhanced: bool,
+    /// The form of a stream that it can play.
+    pub(crate) takes: &'static Takes,
 }
 
 /// What a session tells its shell.
@@ -141,7 +143,7 @@ impl Session {
             writer: chunk::Writer::new(),
             out: BytesMut::new(),
             scratch: BytesMut::new(),
-            play: Play::new(false),
+            play: Play::new(Capabilities::default()),
             app: String::new(),
             tc_url: String::new(),
             agent: String::new(),
@@ -257,6 +259,15 @@ impl Session {
         self.play.packet(packet, &mut |kind, time, parts| {
             writer.write(out, chunk_stream(kind), kind, stream, time, parts);
         });
+    }
+
+    /// Asks a client that can to come back, since the node stops (Enhanced RTMP v2, "Reconnect
+    /// Request"). Without an address it comes back to the same one.
+    pub(crate) fn request_reconnect(&mut self) {
+        if self.play.capabilities().reconnects() && self.state != State::Ended {
+            let (code, reason) = ("NetConnection.Connect.ReconnectRequest", "the node stops");
+            self.status(0, "status", code, reason);
+        }
     }
 
     /// A viewer has lost packets by being slow.
