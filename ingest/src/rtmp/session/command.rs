@@ -103,6 +103,15 @@ impl Session {
         self.result(transaction, &[server, status]);
     }
 
+    /// Asks a client that can to come back, since the node stops (Enhanced RTMP v2, "Reconnect
+    /// Request"). Without an address it comes back to the same one.
+    pub(crate) fn request_reconnect(&mut self) {
+        if self.play.capabilities().reconnects() && self.state != State::Ended {
+            let (code, reason) = ("NetConnection.Connect.ReconnectRequest", "the node stops");
+            self.status(0, "status", code, reason);
+        }
+    }
+
     /// What the client wants, put together from `connect` and `key`.
     fn wish(&self, role: Role, key: &str) -> Wish {
         let (app, app_query) = split_query(&self.app);

@@ -261,15 +261,6 @@ impl Session {
         });
     }
 
-    /// Asks a client that can to come back, since the node stops (Enhanced RTMP v2, "Reconnect
-    /// Request"). Without an address it comes back to the same one.
-    pub(crate) fn request_reconnect(&mut self) {
-        if self.play.capabilities().reconnects() && self.state != State::Ended {
-            let (code, reason) = ("NetConnection.Connect.ReconnectRequest", "the node stops");
-            self.status(0, "status", code, reason);
-        }
-    }
-
     /// A viewer has lost packets by being slow.
     pub(crate) fn lagged(&mut self) {
         self.play.lagged();

@@ -260,3 +260,21 @@ proptest! {
         while let Ok(Some(_)) = client.session.handle(client.now, &mut input) {}
     }
 }
+
+#[test]
+fn a_client_that_can_is_asked_to_come_back_when_the_node_stops() {
+    for (caps, asked) in [(None, false), (Some(6.0), false), (Some(1.0), true)] {
+        let mut client = Client::new();
+        let mut facts = vec![("app".to_owned(), Value::from("live"))];
+        facts.extend(caps.map(|caps| ("capsEx".to_owned(), Value::from(caps))));
+        let values = ["connect".into(), 1.0.into(), Value::Object(facts)];
+        client.command(20, &values).unwrap();
+        let answer = client.session.output().split();
+        let told = answer.windows(10).any(|bytes| bytes == b"fourCcList");
+        assert_eq!(told, caps.is_some(), "a client of old is not shown what it does not know");
+        client.session.request_reconnect();
+        let said = client.session.output().split();
+        let said = said.windows(16).any(|bytes| bytes == b"ReconnectRequest");
+        assert_eq!(said, asked, "{caps:?}");
+    }
+}
