@@ -8,7 +8,7 @@
 //!
 //! | variable | means |
 //! | --- | --- |
-//! | `MILLSTREAM_FUZZ_SECONDS` | seconds for each target; without it 60 s are shared by all |
+//! | `MILLSTREAM_FUZZ_SECONDS` | seconds for each target, from a seed of chance; without it every run feeds the same inputs |
 //! | `MILLSTREAM_FUZZ_SEED` | repeats a run: the same inputs in the same order |
 //! | `MILLSTREAM_FUZZ_TARGET` | only targets whose name contains this |
 //! | `MILLSTREAM_FUZZ_INPUT` | only this file, as it is |
@@ -16,7 +16,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is tests, the support too")]
 
 use std::any::Any;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
@@ -30,8 +30,12 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-/// Seconds that all targets share when nothing else is asked.
-const SHARED_SECONDS: u64 = 60;
+/// Inputs for each target when nothing else is asked: always the same, so that a test run says
+/// something of the change that was tested. `./x fuzz` looks for new ones.
+const INPUTS: u64 = 100_000;
+
+/// The seed of those.
+const SEED: u64 = 2026;
 
 /// An input that takes longer hangs its parser.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -79,11 +83,11 @@ fn no_parser_panics_hangs_or_grows_on_rubbish() {
     assert!(targets.len() > 10, "the crates have lost their fuzz targets");
     targets.retain(|target| target.name.contains(&wanted));
     assert!(!targets.is_empty(), "no target's name contains {wanted:?}");
-    let plan = Plan::from_environment(targets.len());
+    let plan = Plan::from_environment();
     say(&format!(
-        "fuzz: {} targets, {:.1} s each, MILLSTREAM_FUZZ_SEED={}",
+        "fuzz: {} targets, {} each, MILLSTREAM_FUZZ_SEED={}",
         targets.len(),
-        plan.each.as_secs_f64(),
+        plan.each,
         plan.seed
     ));
     let failures = drive(targets, &plan, &failures_folder());
@@ -104,7 +108,7 @@ fn a_planted_panic_and_a_planted_hang_are_found_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let plan = Plan {
         seed: 1,
-        each: Duration::from_secs(60),
+        each: Much::Time(Duration::from_secs(60)),
         input: None,
         input_time_max: INPUT_TIME_MAX,
     };
@@ -123,30 +127,45 @@ fn a_planted_panic_and_a_planted_hang_are_found_and_kept() {
     assert!(found.len() == 1 && found[0].contains("planted-hang hangs"), "{found:?}");
 }
 
+/// How much a target gets.
+#[derive(Clone, Copy)]
+enum Much {
+    Inputs(u64),
+    Time(Duration),
+}
+
+impl fmt::Display for Much {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inputs(count) => write!(f, "{count} inputs"),
+            Self::Time(time) => write!(f, "{time:?}"),
+        }
+    }
+}
+
 /// What one call of the test does.
 struct Plan {
     seed: u64,
-    each: Duration,
+    each: Much,
     input: Option<Vec<u8>>,
     input_time_max: Duration,
 }
 
 impl Plan {
-    fn from_environment(targets: usize) -> Self {
+    fn from_environment() -> Self {
         let number = |name| {
             let text = std::env::var(name).ok()?;
             Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name}={text} is no number")))
         };
-        let lanes = lanes() as u64;
-        let each = number("MILLSTREAM_FUZZ_SECONDS").map_or_else(
-            || Duration::from_secs(SHARED_SECONDS * lanes) / targets as u32,
-            Duration::from_secs,
-        );
+        let (each, seed) = match number("MILLSTREAM_FUZZ_SECONDS") {
+            Some(seconds) => (Much::Time(Duration::from_secs(seconds)), rand::random()),
+            None => (Much::Inputs(INPUTS), SEED),
+        };
         let input = std::env::var("MILLSTREAM_FUZZ_INPUT")
             .ok()
             .map(|path| fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}")));
         Self {
-            seed: number("MILLSTREAM_FUZZ_SEED").unwrap_or_else(rand::random),
+            seed: number("MILLSTREAM_FUZZ_SEED").unwrap_or(seed),
             each,
             input,
             input_time_max: INPUT_TIME_MAX,
@@ -226,7 +245,7 @@ fn drive(targets: Vec<Target>, plan: &Plan, folder: &Path) -> Vec<String> {
 
 type Found = Result<(), (Vec<u8>, String)>;
 
-fn fuzz(target: Target, seed: u64, time: Duration, slot: &Slot) -> Found {
+fn fuzz(target: Target, seed: u64, much: Much, slot: &Slot) -> Found {
     let mut hasher = DefaultHasher::new();
     target.name.hash(&mut hasher);
     let mut mutator = Mutator::new(target.seeds, seed ^ hasher.finish());
@@ -235,12 +254,16 @@ fn fuzz(target: Target, seed: u64, time: Duration, slot: &Slot) -> Found {
         attempt(target, input, slot)?;
     }
     let mut inputs = 0_u64;
-    while began.elapsed() < time {
+    while match much {
+        Much::Inputs(count) => inputs < count,
+        Much::Time(time) => began.elapsed() < time,
+    } {
         let input = mutator.next();
         attempt(target, &input, slot)?;
         inputs += 1;
     }
-    say(&format!("fuzz: {:28} {inputs:9} inputs", target.name));
+    let took = began.elapsed().as_secs_f64();
+    say(&format!("fuzz: {:28} {inputs:9} inputs in {took:.1} s", target.name));
     Ok(())
 }
 

@@ -6,16 +6,16 @@
 //! [`Store`] holds the settings in force and changes them while the node runs.
 
 mod check;
-mod journal;
 mod hls;
+mod journal;
 mod layers;
 mod money;
 mod settings;
 mod store;
 
 pub use check::{ALL_OTHERS, pattern};
-pub use journal::{Edit, Journal};
 pub use hls::Hls;
+pub use journal::{Edit, Journal};
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
 pub use settings::{

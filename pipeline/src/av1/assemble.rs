@@ -127,6 +127,7 @@ impl Assembler {
     /// Keeps the sequence headers of `unit` and looks at its first frame.
     fn walk(&mut self, unit: &[u8]) -> Result<Found, Error> {
         let mut found = Found { as_is: true, ..Found::default() };
+        let mut shown_key = false;
         for (index, obu) in obus(unit).enumerate() {
             let obu = obu?;
             found.as_is &= obu.has_size() && !obu.kind().is_dropped();
@@ -137,12 +138,14 @@ impl Assembler {
                 }
                 ObuKind::FrameHeader | ObuKind::Frame if !found.picture => {
                     found.picture = true;
-                    let reduced = self.sequence_header().is_some_and(|info| info.reduced);
-                    found.key = reduced || is_shown_key(obu.payload);
+                    shown_key = is_shown_key(obu.payload);
                 }
                 _ => {}
             }
         }
+        // Asked last: a header behind the frame goes before it in the form of the node.
+        let reduced = self.sequence_header().is_some_and(|info| info.reduced);
+        found.key = found.picture && (reduced || shown_key);
         Ok(found)
     }
 
