@@ -10,6 +10,7 @@ mod hls;
 mod journal;
 mod layers;
 mod money;
+mod protocols;
 mod settings;
 mod store;
 
@@ -18,8 +19,9 @@ pub use hls::Hls;
 pub use journal::{Edit, Journal};
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
+pub use protocols::{Http, Rtmp, WebRtc};
 pub use settings::{
-    Admin, Auth, Gateway, Http, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments,
-    Pipeline, Role, Rtmp, Settings, Stream, WebRtc, Webhook,
+    Admin, Auth, Gateway, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments, Pipeline,
+    Role, Settings, Stream, Webhook,
 };
 pub use store::{Applied, ChangeError, Commit, Follower, Store, is_live};

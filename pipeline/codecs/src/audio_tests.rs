@@ -201,7 +201,7 @@ fn surround_is_mixed_down_to_two_channels() {
 #[test]
 fn what_cannot_be_transcoded_is_refused_by_name() {
     let track =
-        AudioTrack { codec: Codec::Flac, sample_rate: 48_000, channels: 2, config: Bytes::new() };
+        AudioTrack { codec: Codec::H264, sample_rate: 48_000, channels: 2, config: Bytes::new() };
     assert!(matches!(Transcoder::new(&track, Codec::Opus), Err(StageError::Unsupported { .. })));
     let (track, _) = aac_tone(48_000, 1, 1);
     assert!(matches!(Transcoder::new(&track, Codec::Mp3), Err(StageError::Unsupported { .. })));
