@@ -23,7 +23,7 @@ const BITS: u32 = 16;
 /// Width of the number and its opposite in pixels.
 pub(super) const COUNTER_WIDTH: u32 = 2 * BITS * SQUARE;
 
-/// Pictures from one key picture to the next.
+/// Pictures from one key picture to the next where nothing else is asked.
 pub(super) const GROUP: u32 = 2 * RATE;
 
 /// A clip in a file.
@@ -33,9 +33,9 @@ pub(super) struct Clip {
 
 impl Clip {
     /// Encodes `seconds` of FFmpeg's moving test picture with numbers and a tone, as a broadcaster
-    /// would: H.264 without B-frames, a key picture each 2 s, AAC.
-    pub(super) async fn make(dir: &Path, size: Size, seconds: u32) -> Result<Self> {
-        let path = dir.join(format!("{size}.flv"));
+    /// would: H.264 without B-frames, a key picture each `group` pictures, AAC.
+    pub(super) async fn make(dir: &Path, size: Size, seconds: u32, group: u32) -> Result<Self> {
+        let path = dir.join(format!("{size}-{group}.flv"));
         // A tenth of a bit a pixel: what the node's own encoder takes for live pictures.
         let bitrate = size.pixels() * u64::from(RATE) / 10;
         let line = format!(
@@ -45,7 +45,7 @@ impl Clip {
              -i pipe:0 -f lavfi -i sine=frequency=440:sample_rate=48000 \
              -filter_complex [0:v][1:v]overlay=x=0:y=main_h-overlay_h:shortest=1[v] \
              -map [v] -map 2:a -pix_fmt yuv420p -c:v libx264 -preset veryfast -tune zerolatency \
-             -threads 1 -g {GROUP} -keyint_min {GROUP} -sc_threshold 0 \
+             -threads 1 -g {group} -keyint_min {group} -sc_threshold 0 \
              -b:v {bitrate} -maxrate {bitrate} -bufsize {} -c:a aac -b:a 96k -t {seconds} -f flv",
             bitrate / 2
         );

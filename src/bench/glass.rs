@@ -8,31 +8,22 @@
 //! shown and not what was counted.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use parking_lot::Mutex;
+use anyhow::{Result, ensure};
 use pipeline::Size;
-use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
-use super::clip::{self, Clip, GROUP, SQUARE};
+use super::chromium::{Browser, Shown, Told, Tools};
+use super::clip::{self, Clip, GROUP};
 use super::receiver::{self, Receiver};
 use super::report::{Printer, Spread};
 use super::rig::{self, Rig};
 use super::{RATE, Road, usage};
 use crate::hops::{Hop, Row};
 
-/// The page's part.
+/// The viewer.
 const SCRIPT: &str = include_str!("glass.js");
-
-/// How long Chromium may take until it watches.
-const BROWSER_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long Chromium watches before it counts: its jitter buffer finds its size.
 const WARM_UP: Duration = Duration::from_secs(8);
@@ -60,16 +51,16 @@ pub(super) async fn run(road: &Road) -> Result<()> {
 
 async fn measure(road: &Road, size: Size, tools: &Tools, printer: &Printer) -> Result<()> {
     let rig = Rig::start(road).await?;
-    let clip = Clip::make(rig.dir(), size, 2 * road.seconds + SPARE_SECONDS).await?;
+    let clip = Clip::make(rig.dir(), size, 2 * road.seconds + SPARE_SECONDS, GROUP).await?;
     let mut push = clip.push(&rig.rtmp()?)?;
     rig.until_processed().await?;
-    let bare = Receiver::attach(&rig.whep()?).await?;
+    let bare = Receiver::attach(&rig.whep(true)?).await?;
     printer.say(&format!("\n{size} at {RATE} frames/s, graph {}, {} s", road.graph, road.seconds));
     for node in &rig.nodes {
         printer.say(&format!("  {}", node.line));
     }
     for (key, words, sound) in [("av", "with sound", true), ("video", "the picture alone", false)] {
-        let browser = Browser::start(tools, &rig, sound).await?;
+        let browser = Browser::start(tools, &rig, SCRIPT, &rig.whep(true)?, sound, &[]).await?;
         sleep(WARM_UP).await;
         rig.trace().await?;
         let before = bare.pictures().len();
@@ -95,7 +86,8 @@ fn print(
     let hub = trace.iter().filter(|row| row.hop == Hop::Road).map(|row| row.took_ns as f64 / 1e6);
     let bare = receiver::rows(bare, trace);
     let bare = bare.iter().filter_map(|row| arrivals.age_ms(row.pts, row.at_ns as f64 / 1e6));
-    let seen: Vec<&Shown> = told.pictures.iter().filter(|p| arrivals.covers(p.read_ms)).collect();
+    let seen: Vec<&Shown> =
+        told.pictures(0).iter().filter(|p| arrivals.covers(p.read_ms)).collect();
     let unreadable = seen.iter().filter(|picture| picture.number.is_none()).count();
     let ages = |when: fn(&Shown) -> f64| {
         let known = seen.iter().filter_map(|p| arrivals.age_of_number(p.number?, when(p)));
@@ -184,129 +176,6 @@ impl Arrivals {
 fn place(pts: i64) -> u32 {
     let number = (pts * i64::from(RATE) + 45_000).div_euclid(90_000);
     number.rem_euclid(i64::from(GROUP)) as u32
-}
-
-/// What the browser needs.
-struct Tools {
-    node: PathBuf,
-    modules: PathBuf,
-    chromium: PathBuf,
-}
-
-impl Tools {
-    fn find() -> Result<Self> {
-        let found = |path: PathBuf, what: &str| match path.exists() {
-            true => Ok(path),
-            false => bail!("{what} is missing at {}: ./x test installs it", path.display()),
-        };
-        let given = std::env::var_os("NODE_PATH").filter(|path| !path.is_empty());
-        let modules = given.map_or_else(|| PathBuf::from(".deps/node/node_modules"), PathBuf::from);
-        found(modules.join("playwright-core"), "Playwright's driver")?;
-        Ok(Self {
-            node: found("/usr/bin/node".into(), "Node.js")?,
-            modules: modules.canonicalize()?,
-            chromium: found("/usr/bin/chromium".into(), "Chromium")?,
-        })
-    }
-}
-
-/// A picture that Chromium showed.
-#[derive(Clone, Debug, Deserialize)]
-struct Shown {
-    /// `None` when it could not be read.
-    number: Option<u16>,
-    /// When Chromium said that it would be on the display.
-    shown_ms: f64,
-    /// When its pixels had been read.
-    read_ms: f64,
-}
-
-/// A line of the script.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Pictures {
-        pictures: Vec<Shown>,
-        /// How long frames that left the jitter buffers lately had been in them, by kind.
-        buffers_ms: HashMap<String, f64>,
-    },
-    Ready {
-        ready: String,
-    },
-    Problem {
-        problem: String,
-    },
-}
-
-#[derive(Default)]
-struct Told {
-    /// Chromium's, empty until it watches.
-    version: String,
-    problem: Option<String>,
-    pictures: Vec<Shown>,
-    buffers_ms: HashMap<String, f64>,
-}
-
-/// Chromium. Dropping it kills its driver, and the driver's end is Chromium's.
-struct Browser {
-    _child: Child,
-    told: Arc<Mutex<Told>>,
-}
-
-impl Browser {
-    async fn start(tools: &Tools, rig: &Rig, sound: bool) -> Result<Self> {
-        let script = rig.dir().join("glass.js");
-        std::fs::write(&script, SCRIPT)?;
-        let sound = if sound { "sound" } else { "silent" };
-        let mut child = Command::new(&tools.node)
-            .arg(&script)
-            .args([&rig.whep()?, &SQUARE.to_string(), sound])
-            .env("NODE_PATH", &tools.modules)
-            .env("CHROMIUM", &tools.chromium)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot run Node.js")?;
-        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-        let told = Arc::<Mutex<Told>>::default();
-        let noting = Arc::clone(&told);
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                let mut told = noting.lock();
-                match serde_json::from_str(&line) {
-                    Ok(Line::Pictures { pictures, buffers_ms }) => {
-                        told.pictures.extend(pictures);
-                        told.buffers_ms.extend(buffers_ms);
-                    }
-                    Ok(Line::Ready { ready }) => told.version = ready,
-                    Ok(Line::Problem { problem }) => told.problem = Some(problem),
-                    Err(_) => told.problem = Some(line),
-                }
-            }
-        });
-        let browser = Self { _child: child, told };
-        let end = tokio::time::Instant::now() + BROWSER_LIMIT;
-        while !browser.watches()? {
-            ensure!(tokio::time::Instant::now() < end, "Chromium does not watch");
-            sleep(Duration::from_millis(100)).await;
-        }
-        Ok(browser)
-    }
-
-    fn watches(&self) -> Result<bool> {
-        let told = self.told.lock();
-        match &told.problem {
-            Some(problem) => bail!("Chromium: {problem}"),
-            None => Ok(!told.version.is_empty()),
-        }
-    }
-
-    /// Ends it; what it told.
-    fn end(self) -> Result<Told> {
-        self.watches()?;
-        Ok(std::mem::take(&mut *self.told.lock()))
-    }
 }
 
 #[cfg(test)]

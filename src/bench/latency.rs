@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use pipeline::Size;
 use tokio::time::sleep;
 
-use super::clip::{self, Clip};
+use super::clip::{self, Clip, GROUP};
 use super::receiver::{self, Receiver};
 use super::report::{Printer, Spread};
 use super::rig::{self, Rig};
@@ -80,14 +80,14 @@ struct Measured {
 
 async fn measure(road: &Road, size: Size) -> Result<Measured> {
     let rig = Rig::start(road).await?;
-    let clip = Clip::make(rig.dir(), size, road.seconds + SPARE_SECONDS).await?;
+    let clip = Clip::make(rig.dir(), size, road.seconds + SPARE_SECONDS, GROUP).await?;
     sleep(IDLE).await;
     let memory = || rig.nodes.iter().map(|node| node.memory()).collect::<Result<Vec<_>>>();
     let idle = memory()?;
 
     let mut push = clip.push(&rig.rtmp()?)?;
     rig.until_processed().await?;
-    let receiver = Receiver::attach(&rig.whep()?).await?;
+    let receiver = Receiver::attach(&rig.whep(true)?).await?;
     sleep(WARM_UP).await;
     rig.trace().await?;
     let before = Spent::now(&rig, push.id())?;

@@ -5,8 +5,10 @@
 //! the system allows it, nodes and everything else run on different processor cores. A run in
 //! which the generator could not keep up is called void instead of being reported as a result.
 
+mod chromium;
 mod clip;
 mod glass;
+mod join;
 mod latency;
 mod receiver;
 mod report;
@@ -24,6 +26,24 @@ pub enum Bench {
     Latency(Road),
     /// Time from RTMP to the picture on the screen: Chromium, beside a bare receiver
     Glass(Road),
+    /// Time to the first picture of a viewer who comes late, and how far behind it stays
+    Join(Join),
+}
+
+/// Viewers who come late.
+#[derive(Args, Clone, Debug)]
+pub struct Join {
+    /// The road; `--seconds` says nothing here
+    #[command(flatten)]
+    road: Road,
+    /// Seconds from one key picture of the publisher to the next; may be repeated
+    #[arg(long, value_name = "N", default_values_t = [2, 8],
+          value_parser = clap::value_parser!(u32).range(1..=20))]
+    group: Vec<u32>,
+    /// Viewers, one after another
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=50))]
+    joins: u32,
 }
 
 /// The road that is measured.
@@ -81,6 +101,7 @@ pub fn run(what: Bench) -> Result<()> {
         match what {
             Bench::Latency(road) => latency::run(&road).await,
             Bench::Glass(road) => glass::run(&road).await,
+            Bench::Join(join) => join::run(&join).await,
         }
     })
 }

@@ -157,10 +157,11 @@ impl Rig {
         Ok(format!("{base}/{STREAM}"))
     }
 
-    /// Where to watch the processed stream over WHEP.
-    pub(super) fn whep(&self) -> Result<String> {
-        let base = self.gateway()?.url("all streams")?;
-        Ok(format!("{}/{STREAM}-out/whep", base.trim_end_matches('/')))
+    /// Where to watch over WHEP: the processed stream, or what was pushed.
+    pub(super) fn whep(&self, processed: bool) -> Result<String> {
+        let base = self.gateway()?.url("all streams")?.trim_end_matches('/');
+        let suffix = if processed { "-out" } else { "" };
+        Ok(format!("{base}/{STREAM}{suffix}/whep"))
     }
 
     async fn get(&self, node: &Node, path: &str) -> Result<reqwest::Response> {

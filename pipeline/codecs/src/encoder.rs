@@ -20,7 +20,7 @@ use crate::picture;
 
 const STAGE: &str = "x264";
 /// Largest excess over the target rate, as the time that it takes to send at that rate
-/// (issue: "VBV of 500 ms at most").
+/// (interfaces of live viewers allow 500 ms at most).
 const VBV_MS: u32 = 400;
 
 /// What H.264 features may be used.
