@@ -24,6 +24,14 @@ impl Parts {
         );
         let uptime = self.uptime().as_secs_f64();
         out.gauge("millstream_uptime_seconds", "Seconds since the node started", &[], uptime);
+        out.process();
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        out.gauge(
+            "millstream_tasks",
+            "Tasks of the runtime that have not ended",
+            &[],
+            tasks as f64,
+        );
         self.stream_metrics(&mut out);
         self.role_metrics(&mut out);
         self.edge_metrics(&mut out);

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use prometheus::TextEncoder;
+use prometheus::core::Collector as _;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
@@ -23,7 +25,7 @@ pub const PREFIX: &str = "millstream_";
 const NAME_BYTES_MAX: usize = 100;
 
 /// Words of which every name has one: the unit of its value, or the thing that is counted.
-const UNITS: [&str; 21] = [
+const UNITS: [&str; 22] = [
     "bytes",
     "clients",
     "connections",
@@ -41,6 +43,7 @@ const UNITS: [&str; 21] = [
     "sessions",
     "streams",
     "swaps",
+    "tasks",
     "tickets",
     "viewers",
     "wei",
@@ -73,6 +76,7 @@ pub const NAMES: &[&str] = &[
     "millstream_stream_lagged_packets_total",
     "millstream_stream_readers",
     "millstream_streams",
+    "millstream_tasks",
     "millstream_tickets_accepted_total",
     "millstream_tickets_redeemed_total",
     "millstream_tickets_refused_total",
@@ -179,6 +183,14 @@ impl Exposition {
         histogram.set_sample_count(buckets.iter().sum());
         histogram.set_sample_sum(sum);
         self.add(MetricType::HISTOGRAM, name, help, labels, |m| m.set_histogram(histogram));
+    }
+
+    /// What the system says of this process, under the names that all Prometheus clients use:
+    /// `process_resident_memory_bytes`, `process_open_fds`, `process_cpu_seconds_total` and others.
+    pub fn process(&mut self) {
+        for family in ProcessCollector::for_self().collect() {
+            self.families.insert(family.name().to_owned(), family);
+        }
     }
 
     fn add(
