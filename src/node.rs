@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use chain::{KeyFile, Signer};
 use ingest::Hub;
 use ingest::auth::SharedAccess;
+use ingest::mpegts::Fanout;
 use ingest::views::Views;
 use pipeline::graph::Registry;
 use tokio::net::TcpListener;
@@ -38,6 +39,8 @@ use crate::{admin, demo, live};
 pub struct Addresses {
     /// RTMP.
     pub rtmp: Option<SocketAddr>,
+    /// SRT.
+    pub srt: Option<SocketAddr>,
     /// Pages, WHIP and WHEP.
     pub http: Option<SocketAddr>,
     /// WebRTC media.
@@ -162,6 +165,7 @@ impl Node {
             hub: hub.clone(),
             access: access.clone(),
             views: Arc::clone(&views),
+            mpegts: Fanout::new(Arc::clone(&views), self.stop.clone()),
             streams: self.parts.streams.clone(),
             tls: self.tls.clone(),
             tasks: self.tasks.clone(),
@@ -171,6 +175,11 @@ impl Node {
             let started = edge::rtmp::start(&edge).await?;
             self.addresses.rtmp = Some(started.address);
             self.parts.rtmp = Some((started.sessions, started.counters));
+        }
+        if settings.srt.enabled {
+            let started = edge::srt::start(&edge)?;
+            self.addresses.srt = Some(started.address);
+            self.parts.srt = Some((started.connections, started.counters));
         }
         let server = edge::webrtc::start(&edge)?;
         self.addresses.webrtc = Some(server.local_addr());
@@ -277,7 +286,7 @@ impl Node {
     /// Says on standard output where to publish and watch.
     #[allow(clippy::print_stdout, reason = "the first thing that a person wants to know")]
     pub fn announce(&self) {
-        let Addresses { rtmp, http, admin, orchestrator, metrics, .. } = self.addresses;
+        let Addresses { rtmp, srt, http, admin, orchestrator, metrics, .. } = self.addresses;
         let host = |address: SocketAddr| reachable(address).to_string();
         println!("\nMillstream {} is running.", env!("CARGO_PKG_VERSION"));
         if let Some(http) = http.map(host) {
@@ -287,6 +296,9 @@ impl Node {
             println!("  all streams              http://{http}/");
             if let Some(rtmp) = rtmp.map(host) {
                 println!("  publish by RTMP          rtmp://{rtmp}/cam");
+            }
+            if let Some(srt) = srt.map(host) {
+                println!("  publish by SRT           srt://{srt}?streamid=publish:cam");
             }
             println!("  publish from a browser   http://{http}/cam/publish");
             println!("  and watch it             http://{http}/cam-out/");
@@ -376,9 +388,14 @@ fn service_uri(settings: &Settings, local: SocketAddr) -> Result<Url> {
 
 /// `public`: what listens on loopback for people and peers listens on all addresses.
 fn open_to_all(settings: &mut Settings) {
-    let Settings { rtmp, http, webrtc, orchestrator, .. } = settings;
-    for listen in [&mut rtmp.listen, &mut http.listen, &mut webrtc.listen, &mut orchestrator.listen]
-    {
+    let Settings { rtmp, srt, http, webrtc, orchestrator, .. } = settings;
+    for listen in [
+        &mut rtmp.listen,
+        &mut srt.listen,
+        &mut http.listen,
+        &mut webrtc.listen,
+        &mut orchestrator.listen,
+    ] {
         if listen.ip().is_loopback() {
             listen.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         }
