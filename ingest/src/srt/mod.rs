@@ -30,8 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use call::CallError;
-pub use client::{ClientError, Target, TargetError, pull, push};
+pub use client::{pull, push};
 pub use connection::Ended;
 pub use crypto::{KeyLength, PASSPHRASE_BYTES};
 pub use handshake::Reject;

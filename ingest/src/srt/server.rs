@@ -367,7 +367,7 @@ async fn session(
         Task::Publish(writer) => {
             info!(latency_ms = latency_in.as_millis() as u64, "SRT publisher accepted");
             let mut feed = Feed::new(start, writer, shared.config.idle_timeout);
-            session::publish(&mut link, &mut feed, open.cancel(), count).await
+            session::publish(&mut link, &mut feed, open.cancel(), |link, _| count(link)).await
         }
         Task::Read(mut reader) => {
             info!(latency_ms = latency_out.as_millis() as u64, "SRT reader accepted");

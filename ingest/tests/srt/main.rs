@@ -10,4 +10,5 @@ mod links;
 mod node;
 mod peers;
 mod raw;
+mod remote;
 mod rough;

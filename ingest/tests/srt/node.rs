@@ -25,6 +25,7 @@ pub(crate) const READ_SECRET: &str = "readers-passphrase";
 /// A server with its hub.
 pub(crate) struct Node {
     pub(crate) hub: Hub,
+    pub(crate) fanout: Fanout,
     pub(crate) addr: SocketAddr,
     pub(crate) connections: Connections,
     pub(crate) counters: Arc<Counters>,
@@ -47,12 +48,18 @@ impl Node {
             let passphrase = name.as_str().starts_with("secret").then(|| secret.to_owned());
             StreamRules { passphrase, ..StreamRules::default() }
         });
-        let server =
-            Server::bind(config, hub.clone(), Arc::new(Open), fanout, rules, Arc::clone(&counters))
-                .unwrap();
+        let server = Server::bind(
+            config,
+            hub.clone(),
+            Arc::new(Open),
+            fanout.clone(),
+            rules,
+            Arc::clone(&counters),
+        )
+        .unwrap();
         let (addr, connections) = (server.local_addr(), server.connections());
         let task = tokio::spawn(server.run(shutdown.clone()));
-        Self { hub, addr, connections, counters, shutdown, task }
+        Self { hub, fanout, addr, connections, counters, shutdown, task }
     }
 
     pub(crate) async fn reader(&self, stream: &str) -> Reader {
