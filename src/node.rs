@@ -10,7 +10,6 @@ use ingest::Hub;
 use ingest::auth::SharedAccess;
 use ingest::mpegts::Fanout;
 use ingest::views::Views;
-use pipeline::graph::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,7 +21,7 @@ use crate::bridge::Bridges;
 use crate::config::{Role, Settings, Store};
 use crate::edge::{self, Edge, cannot_bind};
 use crate::gateway::{self, Backend, Gateway};
-use crate::graphs::Graphs;
+use crate::graphs::{self, Graphs};
 use crate::hops::Hops;
 use crate::identity::{Certificate, DataDir};
 use crate::listen::{self, Speaks};
@@ -96,7 +95,7 @@ impl Node {
         };
         let paid = payee.as_ref().map(|key| (key.address(), settings.orchestrator.price.0));
         let money = Money::open(&data, &settings.payments, paid).await?;
-        let registry = Arc::new(registry(&settings));
+        let registry = Arc::new(graphs::registry(&settings));
         let hops = Arc::new(Hops::new(settings.latency.trace));
         let hub = Hub::new(ingest::hub::Limits::default());
         let streams = StreamSettings::new(&settings).map_err(anyhow::Error::msg)?;
@@ -336,23 +335,6 @@ impl Node {
 /// A key of the node by the role that it is for.
 fn key(data: &DataDir, role: &str) -> Result<Arc<dyn Signer>> {
     Ok(Arc::new(KeyFile::open_or_create(&data.join(&format!("keys/{role}.key")))?))
-}
-
-/// Node classes that graphs may use: the host's, and those that run models.
-fn registry(settings: &Settings) -> Registry {
-    let mut registry = Registry::host();
-    let given = &settings.pipeline.onnxruntime;
-    let runtime = gpu::onnx::Runtime::open((!given.as_os_str().is_empty()).then_some(given));
-    match &runtime {
-        Ok(runtime) => info!(versions = ?runtime.versions(), "models can be run"),
-        Err(error) => warn!(%error, "models cannot be run"),
-    }
-    let models = gpu::nodes::Models {
-        dir: settings.pipeline.models_dir.clone(),
-        ..gpu::nodes::Models::default()
-    };
-    gpu::nodes::register(&mut registry, runtime, models);
-    registry
 }
 
 /// The orchestrators of the settings; without any the one in this process.
