@@ -9,13 +9,30 @@ use arc_swap::ArcSwap;
 use ingest::StreamName;
 use pipeline::graph::{self, Prompt, Registry};
 use serde_json::Value;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::{Commit, Settings};
 use crate::streams::StreamSettings;
 
 /// The largest graph file in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Node classes that graphs may use: the host's, and those that run models.
+pub fn registry(settings: &Settings) -> Registry {
+    let mut registry = Registry::host();
+    let given = &settings.pipeline.onnxruntime;
+    let runtime = gpu::onnx::Runtime::open((!given.as_os_str().is_empty()).then_some(given));
+    match &runtime {
+        Ok(runtime) => info!(versions = ?runtime.versions(), "models can be run"),
+        Err(error) => warn!(%error, "models cannot be run"),
+    }
+    let models = gpu::nodes::Models {
+        dir: settings.pipeline.models_dir.clone(),
+        ..gpu::nodes::Models::default()
+    };
+    gpu::nodes::register(&mut registry, runtime, models);
+    registry
+}
 
 /// The graphs of the settings. Those that the settings name outright are checked before the
 /// settings count; those whose name depends on the stream's, when the stream comes. Cloning shares.

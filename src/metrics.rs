@@ -1,5 +1,7 @@
 //! The node's figures as Prometheus reads them; names carry their unit, amounts of wei are rounded.
 
+mod srt;
+
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
@@ -229,6 +231,9 @@ impl Parts {
             ] {
                 out.counter(name, help, &[], value as f64);
             }
+        }
+        if let Some((connections, counters)) = &self.srt {
+            srt::put(out, connections, &counters.snapshot());
         }
         let Some(server) = &self.webrtc else { return };
         let counters = server.counters();

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use chain::{KeyFile, Signer};
 use ingest::Hub;
 use ingest::auth::SharedAccess;
+use ingest::mpegts::Fanout;
 use ingest::views::Views;
-use pipeline::graph::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,7 +21,7 @@ use crate::bridge::Bridges;
 use crate::config::{Role, Settings, Store};
 use crate::edge::{self, Edge, cannot_bind};
 use crate::gateway::{self, Backend, Gateway};
-use crate::graphs::Graphs;
+use crate::graphs::{self, Graphs};
 use crate::hops::Hops;
 use crate::identity::{Certificate, DataDir};
 use crate::listen::{self, Speaks};
@@ -38,6 +38,8 @@ use crate::{admin, demo, live};
 pub struct Addresses {
     /// RTMP.
     pub rtmp: Option<SocketAddr>,
+    /// SRT.
+    pub srt: Option<SocketAddr>,
     /// Pages, WHIP and WHEP.
     pub http: Option<SocketAddr>,
     /// WebRTC media.
@@ -93,7 +95,7 @@ impl Node {
         };
         let paid = payee.as_ref().map(|key| (key.address(), settings.orchestrator.price.0));
         let money = Money::open(&data, &settings.payments, paid).await?;
-        let registry = Arc::new(registry(&settings));
+        let registry = Arc::new(graphs::registry(&settings));
         let hops = Arc::new(Hops::new(settings.latency.trace));
         let hub = Hub::new(ingest::hub::Limits::default());
         let streams = StreamSettings::new(&settings).map_err(anyhow::Error::msg)?;
@@ -162,6 +164,7 @@ impl Node {
             hub: hub.clone(),
             access: access.clone(),
             views: Arc::clone(&views),
+            mpegts: Fanout::new(Arc::clone(&views), self.stop.clone()),
             streams: self.parts.streams.clone(),
             tls: self.tls.clone(),
             tasks: self.tasks.clone(),
@@ -171,6 +174,11 @@ impl Node {
             let started = edge::rtmp::start(&edge).await?;
             self.addresses.rtmp = Some(started.address);
             self.parts.rtmp = Some((started.sessions, started.counters));
+        }
+        if settings.srt.enabled {
+            let started = edge::srt::start(&edge)?;
+            self.addresses.srt = Some(started.address);
+            self.parts.srt = Some((started.connections, started.counters));
         }
         let server = edge::webrtc::start(&edge)?;
         self.addresses.webrtc = Some(server.local_addr());
@@ -277,7 +285,7 @@ impl Node {
     /// Says on standard output where to publish and watch.
     #[allow(clippy::print_stdout, reason = "the first thing that a person wants to know")]
     pub fn announce(&self) {
-        let Addresses { rtmp, http, admin, orchestrator, metrics, .. } = self.addresses;
+        let Addresses { rtmp, srt, http, admin, orchestrator, metrics, .. } = self.addresses;
         let host = |address: SocketAddr| reachable(address).to_string();
         println!("\nMillstream {} is running.", env!("CARGO_PKG_VERSION"));
         if let Some(http) = http.map(host) {
@@ -287,6 +295,9 @@ impl Node {
             println!("  all streams              http://{http}/");
             if let Some(rtmp) = rtmp.map(host) {
                 println!("  publish by RTMP          rtmp://{rtmp}/cam");
+            }
+            if let Some(srt) = srt.map(host) {
+                println!("  publish by SRT           srt://{srt}?streamid=publish:cam");
             }
             println!("  publish from a browser   http://{http}/cam/publish");
             println!("  and watch it             http://{http}/cam-out/");
@@ -326,23 +337,6 @@ fn key(data: &DataDir, role: &str) -> Result<Arc<dyn Signer>> {
     Ok(Arc::new(KeyFile::open_or_create(&data.join(&format!("keys/{role}.key")))?))
 }
 
-/// Node classes that graphs may use: the host's, and those that run models.
-fn registry(settings: &Settings) -> Registry {
-    let mut registry = Registry::host();
-    let given = &settings.pipeline.onnxruntime;
-    let runtime = gpu::onnx::Runtime::open((!given.as_os_str().is_empty()).then_some(given));
-    match &runtime {
-        Ok(runtime) => info!(versions = ?runtime.versions(), "models can be run"),
-        Err(error) => warn!(%error, "models cannot be run"),
-    }
-    let models = gpu::nodes::Models {
-        dir: settings.pipeline.models_dir.clone(),
-        ..gpu::nodes::Models::default()
-    };
-    gpu::nodes::register(&mut registry, runtime, models);
-    registry
-}
-
 /// The orchestrators of the settings; without any the one in this process.
 fn backends(settings: &Settings, own: Option<&Orchestrator>) -> Result<Vec<Backend>> {
     if settings.gateway.orchestrators.is_empty() {
@@ -376,9 +370,14 @@ fn service_uri(settings: &Settings, local: SocketAddr) -> Result<Url> {
 
 /// `public`: what listens on loopback for people and peers listens on all addresses.
 fn open_to_all(settings: &mut Settings) {
-    let Settings { rtmp, http, webrtc, orchestrator, .. } = settings;
-    for listen in [&mut rtmp.listen, &mut http.listen, &mut webrtc.listen, &mut orchestrator.listen]
-    {
+    let Settings { rtmp, srt, http, webrtc, orchestrator, .. } = settings;
+    for listen in [
+        &mut rtmp.listen,
+        &mut srt.listen,
+        &mut http.listen,
+        &mut webrtc.listen,
+        &mut orchestrator.listen,
+    ] {
         if listen.ip().is_loopback() {
             listen.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         }

@@ -12,13 +12,14 @@ use axum::routing::get;
 use ingest::hub::StreamStatus;
 use ingest::sessions::Sessions;
 use ingest::views::Takes;
-use ingest::{Hub, StreamName, hls, rtmp, webrtc};
+use ingest::{Hub, StreamName, hls, rtmp, srt, webrtc};
 use payments::{RecipientCounters, SenderCounters};
 use pipeline::graph::Registry;
 use serde::Serialize;
 
 use crate::bridge::{Bridges, Needs};
 use crate::config::Store;
+use crate::edge::srt::ConnectionView;
 use crate::gateway::{self, Gateway};
 use crate::hops::{BOUNDS, Hop, Hops};
 use crate::money::{Money, MoneyStatus};
@@ -49,6 +50,8 @@ pub struct Parts {
     pub bridges: Option<Bridges>,
     /// RTMP connections.
     pub rtmp: Option<(Sessions, Arc<rtmp::Counters>)>,
+    /// SRT connections.
+    pub srt: Option<(srt::Connections, Arc<srt::Counters>)>,
     /// WebRTC sessions.
     pub webrtc: Option<webrtc::Server>,
     /// HLS players and muxers.
@@ -79,6 +82,7 @@ impl Parts {
             money,
             bridges: None,
             rtmp: None,
+            srt: None,
             webrtc: None,
             hls: None,
             edge: None,
@@ -106,6 +110,7 @@ impl Parts {
                 edge: self.edge,
             },
             streams,
+            srt: self.srt.as_ref().map(|(list, _)| ConnectionView::list(list)).unwrap_or_default(),
             jobs: self.orchestrator.as_ref().map(Orchestrator::sessions).unwrap_or_default(),
             capacity: self.orchestrator.as_ref().map(Orchestrator::capacity),
             money,
@@ -160,6 +165,8 @@ impl Parts {
 pub struct Snapshot {
     node: NodeStatus,
     streams: Vec<StreamView>,
+    /// SRT connections.
+    srt: Vec<ConnectionView>,
     jobs: Vec<orchestrator::Status>,
     /// Free and taken places.
     capacity: Option<(usize, usize)>,

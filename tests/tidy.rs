@@ -56,6 +56,7 @@ const CORES: &[&str] = &[
     "ingest/src/srt/send.rs",
     "ingest/src/srt/stats.rs",
     "ingest/src/srt/streamid.rs",
+    "ingest/src/srt/strikes.rs",
     "ingest/src/srt/wire.rs",
     "ingest/src/webrtc/dtls.rs",
     "ingest/src/webrtc/mux.rs",

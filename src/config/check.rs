@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::layers::LoadError;
-use super::{Role, Settings};
+use super::{Role, Settings, srt};
 
 /// The key of the settings for streams that no other key names.
 pub const ALL_OTHERS: &str = "all_others";
@@ -35,11 +35,15 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
             "streams: {patterns} regular expressions, at most {PATTERNS_MAX} are allowed"
         )));
     }
+    settings.srt.check().map_err(LoadError::Conflict)?;
+    srt::check_passphrases(&settings.stream_defaults)
+        .map_err(|reason| LoadError::Conflict(format!("stream_defaults.{reason}")))?;
     for (name, stream) in &settings.streams {
         let conflict = |reason: String| LoadError::Conflict(format!("streams.{name:?}: {reason}"));
         if pattern(name).map_err(conflict)?.is_none() && name != ALL_OTHERS {
             ingest::StreamName::parse(name).map_err(|error| conflict(error.to_string()))?;
         }
+        srt::check_passphrases(stream).map_err(conflict)?;
         if let Some(source) = stream.source.as_deref().filter(|s| *s != "demo") {
             return Err(LoadError::Conflict(format!(
                 "streams.{name:?}.source: {source:?} is not known, only \"demo\" is"

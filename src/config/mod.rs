@@ -12,6 +12,7 @@ mod layers;
 mod money;
 mod protocols;
 mod settings;
+mod srt;
 mod store;
 
 pub use check::{ALL_OTHERS, pattern};
@@ -24,4 +25,5 @@ pub use settings::{
     Admin, Auth, Gateway, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments, Pipeline,
     Role, Settings, Stream, Webhook,
 };
+pub use srt::Srt;
 pub use store::{Applied, ChangeError, Commit, Follower, Store, is_live};

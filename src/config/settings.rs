@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::hls::Hls;
 use super::money::{Amount, Price};
 use super::protocols::{Http, Rtmp, WebRtc};
+use super::srt::Srt;
 
 /// What a process is. Any set of them runs in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,6 +38,8 @@ pub struct Settings {
     pub log: Logging,
     /// RTMP listener.
     pub rtmp: Rtmp,
+    /// SRT listener.
+    pub srt: Srt,
     /// Pages, WHIP and WHEP.
     pub http: Http,
     /// WebRTC media.
@@ -75,6 +78,7 @@ impl Default for Settings {
             drain_seconds: 5,
             log: Logging::default(),
             rtmp: Rtmp::default(),
+            srt: Srt::default(),
             http: Http::default(),
             webrtc: WebRtc::default(),
             hls: Hls::default(),
@@ -317,6 +321,15 @@ pub struct Stream {
     /// As [`Rtmp::take_over`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub take_over: Option<bool>,
+    /// Passphrase of those who publish it by SRT, 10 to 79 bytes; empty or absent: not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srt_publish_passphrase: Option<String>,
+    /// Passphrase of those who read it by SRT, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srt_read_passphrase: Option<String>,
+    /// As [`Srt::latency_ms`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srt_latency_ms: Option<u16>,
     /// `demo`: a moving test picture with a tone, made by this node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,

@@ -3,6 +3,7 @@
 
 pub(crate) mod hls;
 pub(crate) mod rtmp;
+pub(crate) mod srt;
 pub(crate) mod webrtc;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use ingest::Hub;
 use ingest::auth::SharedAccess;
+use ingest::mpegts::Fanout;
 use ingest::views::Views;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,8 +25,9 @@ pub(crate) struct Edge {
     pub(crate) hub: Hub,
     pub(crate) access: SharedAccess,
     pub(crate) views: Arc<dyn Views>,
+    /// Streams as MPEG-TS, muxed once for all who read them.
+    pub(crate) mpegts: Fanout,
     /// Settings of single streams.
-    #[allow(dead_code, reason = "RTMP and WebRTC follow the settings for all")]
     pub(crate) streams: StreamSettings,
     /// The node's certificate.
     #[allow(dead_code, reason = "RTMP and WebRTC do not use it")]

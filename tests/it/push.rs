@@ -1,4 +1,4 @@
-//! Publishers: ffmpeg by RTMP and FFmpeg 9 by WHIP, fed with cards in real time.
+//! Publishers: ffmpeg by RTMP and SRT and FFmpeg 9 by WHIP, fed with cards in real time.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -38,6 +38,11 @@ impl Push {
     /// ffmpeg to an `rtmp://` address with these encoder options.
     pub(crate) fn rtmp(card: Card, options: &str, url: &str) -> Self {
         Self::start(programs::ffmpeg(), card, &format!("{options} -f flv {url}"))
+    }
+
+    /// ffmpeg to an `srt://` address with these encoder options.
+    pub(crate) fn srt(card: Card, options: &str, url: &str) -> Self {
+        Self::start(programs::ffmpeg(), card, &format!("{options} -f mpegts {url}"))
     }
 
     /// FFmpeg 9 to a WHIP address; `flags` are further options of its muxer.

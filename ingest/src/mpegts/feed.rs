@@ -28,6 +28,7 @@ pub struct Feed {
     idle_timeout: Duration,
     told_programs: bool,
     repaired: u64,
+    packets: u64,
 }
 
 impl Feed {
@@ -42,6 +43,7 @@ impl Feed {
             idle_timeout,
             told_programs: false,
             repaired: 0,
+            packets: 0,
         }
     }
 
@@ -73,6 +75,11 @@ impl Feed {
         self.demuxer.stats()
     }
 
+    /// Pictures and sound frames written since this was last asked.
+    pub fn take_packets(&mut self) -> u64 {
+        std::mem::take(&mut self.packets)
+    }
+
     /// Waits until the writer was replaced or kicked.
     pub async fn closed(&self) {
         self.writer.closed().await;
@@ -86,6 +93,7 @@ impl Feed {
                     self.media = now;
                     self.line.place(&mut packet);
                     self.writer.write(packet);
+                    self.packets += 1;
                 }
             }
         }

@@ -7,4 +7,4 @@ mod udp;
 
 pub use fanout::{Fanout, TAKES};
 pub use feed::{Feed, FeedError};
-pub use udp::{UdpError, UdpSource, pull};
+pub use udp::pull;

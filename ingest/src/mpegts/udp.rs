@@ -5,15 +5,15 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use super::feed::{Feed, FeedError};
-use crate::hub::Writer;
+use super::feed::Feed;
+use crate::remote::{Ended, Error, Options, Sink, Target};
 
 /// Bytes of a datagram, at most.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -21,13 +21,15 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 /// What the socket is asked to keep in bytes, as far as the system allows.
 const SOCKET_BYTES: usize = 8 << 20;
 
-/// Without media for so long, the source is over.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two looks whether the source is still there.
+const CHECK_PERIOD: Duration = Duration::from_secs(1);
 
-/// Why a source cannot be had or is over.
+/// After so long without a datagram another sender is taken.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Why a source cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UdpError {
+enum UdpError {
     /// The URL.
     #[error("a UDP source looks like udp://address:port, with ?interface=address for multicast")]
     Form,
@@ -36,28 +38,11 @@ pub enum UdpError {
         "interface {0:?} must be an address of this machine of the group's kind (IPv6: its number)"
     )]
     Interface(String),
-    /// The system.
-    #[error("UDP {addr}: {source}")]
-    Socket {
-        /// Where it listens.
-        addr: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Nothing of use came.
-    #[error(transparent)]
-    Media(#[from] FeedError),
-    /// Another writer took the name, or the stream was stopped.
-    #[error("replaced by another publisher, or stopped")]
-    Replaced,
-    /// The owner ended it.
-    #[error("ended by the owner")]
-    Cancelled,
 }
 
 /// Where a transport stream comes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UdpSource {
+struct UdpSource {
     addr: SocketAddr,
     interface: Option<String>,
     /// Only datagrams of this address are taken.
@@ -67,10 +52,7 @@ pub struct UdpSource {
 impl UdpSource {
     /// Reads a URL; `interface=` names the interface of a group, `source=` the only sender that is
     /// listened to.
-    ///
-    /// # Errors
-    /// [`UdpError::Form`] and [`UdpError::Interface`].
-    pub fn parse(url: &Url) -> Result<Self, UdpError> {
+    fn parse(url: &Url) -> Result<Self, UdpError> {
         if !["udp", "udp+mpegts"].contains(&url.scheme()) {
             return Err(UdpError::Form);
         }
@@ -96,36 +78,29 @@ impl UdpSource {
     }
 
     /// Binds its socket, and joins its group if it is one.
-    ///
-    /// # Errors
-    /// [`UdpError::Socket`].
-    pub fn bind(&self) -> Result<UdpSocket, UdpError> {
-        let failed = |source| UdpError::Socket { addr: self.addr, source };
-        let interface = self.group_interface()?;
-        let open = || {
-            let domain = socket2::Domain::for_address(self.addr);
-            let kind = socket2::Type::DGRAM;
-            let socket = socket2::Socket::new(domain, kind, Some(socket2::Protocol::UDP))?;
-            let _ = socket.set_recv_buffer_size(SOCKET_BYTES);
-            socket.set_nonblocking(true)?;
-            if self.addr.ip().is_multicast() {
-                // Others on this machine may listen to the same group.
-                socket.set_reuse_address(true)?;
+    fn bind(&self) -> io::Result<UdpSocket> {
+        let interface = self.group_interface().map_err(io::Error::other)?;
+        let domain = socket2::Domain::for_address(self.addr);
+        let kind = socket2::Type::DGRAM;
+        let socket = socket2::Socket::new(domain, kind, Some(socket2::Protocol::UDP))?;
+        let _ = socket.set_recv_buffer_size(SOCKET_BYTES);
+        socket.set_nonblocking(true)?;
+        if self.addr.ip().is_multicast() {
+            // Others on this machine may listen to the same group.
+            socket.set_reuse_address(true)?;
+        }
+        socket.bind(&self.addr.into())?;
+        let socket = UdpSocket::from_std(socket.into())?;
+        match (self.addr.ip(), interface) {
+            (IpAddr::V4(group), Interface::V4(ip)) if group.is_multicast() => {
+                socket.join_multicast_v4(group, ip)?;
             }
-            socket.bind(&self.addr.into())?;
-            let socket = UdpSocket::from_std(socket.into())?;
-            match (self.addr.ip(), interface) {
-                (IpAddr::V4(group), Interface::V4(ip)) if group.is_multicast() => {
-                    socket.join_multicast_v4(group, ip)?;
-                }
-                (IpAddr::V6(group), Interface::V6(number)) if group.is_multicast() => {
-                    socket.join_multicast_v6(&group, number)?;
-                }
-                _ => {}
+            (IpAddr::V6(group), Interface::V6(number)) if group.is_multicast() => {
+                socket.join_multicast_v6(&group, number)?;
             }
-            Ok(socket)
-        };
-        open().map_err(failed)
+            _ => {}
+        }
+        Ok(socket)
     }
 
     fn group_interface(&self) -> Result<Interface, UdpError> {
@@ -154,61 +129,105 @@ enum Interface {
     V6(u32),
 }
 
-/// Pulls a transport stream into `writer` until nothing more comes or `stop`. Of several programs
-/// the first is taken.
+/// Pulls a transport stream until nothing more comes or `stop`. The stream is claimed when the first
+/// datagram is here; of several programs the first is taken.
 ///
 /// # Errors
-/// [`UdpError`], also at the end: plain UDP has no good-bye.
-pub async fn pull(url: &Url, writer: Writer, stop: &CancellationToken) -> Result<(), UdpError> {
-    let source = UdpSource::parse(url)?;
-    let socket = source.bind()?;
-    run(&source, &socket, writer, stop).await
+/// Why this attempt failed; plain UDP has no good-bye, so its end is an error too.
+pub async fn pull(
+    target: &Target,
+    options: &Options,
+    sink: &Sink,
+    stop: &CancellationToken,
+) -> Result<Ended, Error> {
+    let source = UdpSource::parse(target.url()).map_err(|error| target.fault(error.to_string()))?;
+    let failed = |error| Error::Connect { host: source.addr.to_string(), source: error };
+    let socket = source.bind().map_err(failed)?;
+    let mut pulled = Pulled { source: &source, sender: None, heard: now(), strangers: 0 };
+    let ended = pulled.run(&socket, options, sink, stop).await;
+    if pulled.strangers > 0 {
+        warn!(pulled.strangers, "UDP datagrams of other senders were passed over");
+    }
+    ended
 }
 
-async fn run(
-    source: &UdpSource,
-    socket: &UdpSocket,
-    writer: Writer,
-    stop: &CancellationToken,
-) -> Result<(), UdpError> {
-    let now = || tokio::time::Instant::now().into_std();
-    let mut feed = Feed::new(now(), writer, IDLE_TIMEOUT);
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-    let mut check = tokio::time::interval(Duration::from_secs(1));
-    // One sender at a time: two streams mixed would be none.
-    let mut sender: Option<SocketAddr> = None;
-    let mut heard = now();
-    let mut strangers = 0_u64;
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break Err(UdpError::Cancelled),
-            () = feed.closed() => break Err(UdpError::Replaced),
-            _ = check.tick() => if let Err(error) = feed.check(now()) {
-                break Err(error.into());
-            },
-            received = socket.recv_from(&mut buffer) => {
-                let Ok((length, from)) = received else { continue };
-                let arrived = now();
-                let silent = arrived.saturating_duration_since(heard) >= Duration::from_secs(1);
-                if !source.accepts(from) || sender.is_some_and(|known| known != from && !silent) {
-                    strangers += 1;
-                    continue;
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// One attempt.
+struct Pulled<'a> {
+    source: &'a UdpSource,
+    /// One sender at a time: two streams mixed would be none.
+    sender: Option<SocketAddr>,
+    heard: Instant,
+    strangers: u64,
+}
+
+impl Pulled<'_> {
+    async fn run(
+        &mut self,
+        socket: &UdpSocket,
+        options: &Options,
+        sink: &Sink,
+        stop: &CancellationToken,
+    ) -> Result<Ended, Error> {
+        let limit = options.idle_timeout;
+        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        let mut check = tokio::time::interval(CHECK_PERIOD);
+        let mut feed: Option<Feed> = None;
+        loop {
+            let replaced = async {
+                match &feed {
+                    Some(feed) => feed.closed().await,
+                    None => std::future::pending().await,
                 }
-                if sender != Some(from) {
-                    info!(%from, "MPEG-TS over UDP");
-                    sender = Some(from);
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(Ended::Stopped),
+                () = replaced => return Ok(Ended::Replaced),
+                _ = check.tick() => match &feed {
+                    Some(feed) => feed.check(now()).map_err(|error| {
+                        Error::Media { what: "transport stream", reason: error.to_string() }
+                    })?,
+                    None if now().saturating_duration_since(self.heard) >= limit => {
+                        return Err(Error::Timeout { what: "datagram", limit });
+                    }
+                    None => {}
+                },
+                received = socket.recv_from(&mut buffer) => {
+                    let Ok((length, from)) = received else { continue };
+                    let arrived = now();
+                    if !self.takes(arrived, from) {
+                        continue;
+                    }
+                    let feed = match &mut feed {
+                        Some(feed) => feed,
+                        none => none.insert(Feed::new(arrived, sink.publish("mpegts", from)?, limit)),
+                    };
+                    feed.push(arrived, payload(&buffer[..length]));
+                    sink.status().count(length as u64, feed.take_packets());
                 }
-                heard = arrived;
-                feed.push(arrived, payload(&buffer[..length]));
             }
         }
     }
-    .inspect_err(|_| {
-        if strangers > 0 {
-            warn!(strangers, "UDP datagrams of other senders were passed over");
+
+    /// Whether a datagram is of the source's sender; another one may follow when that is silent.
+    fn takes(&mut self, arrived: Instant, from: SocketAddr) -> bool {
+        let silent = arrived.saturating_duration_since(self.heard) >= SILENCE;
+        let other = self.sender.is_some_and(|known| known != from && !silent);
+        if other || !self.source.accepts(from) {
+            self.strangers += 1;
+            return false;
         }
-    })
+        if self.sender != Some(from) {
+            info!(%from, "MPEG-TS over UDP");
+            self.sender = Some(from);
+        }
+        self.heard = arrived;
+        true
+    }
 }
 
 /// What is behind a header of RTP, if there is one: a datagram of a transport stream begins with

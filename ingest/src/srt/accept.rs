@@ -5,6 +5,7 @@
 //! long as the question and of no use for amplification.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::hmac;
@@ -27,7 +28,7 @@ pub(super) enum Knock {
     /// To be answered with this.
     Answer(Vec<u8>),
     /// Somebody wants a connection and is where it says.
-    Wish(Box<Wish>),
+    Wish(Arc<Wish>),
 }
 
 /// Answers first requests and checks second ones.
@@ -45,9 +46,9 @@ pub(super) struct Wish {
 }
 
 /// What this side is ready for.
-pub(super) struct Offer<'a> {
+pub(super) struct Offer {
     pub(super) local: u32,
-    pub(super) passphrase: Option<&'a str>,
+    pub(super) passphrase: Option<String>,
     /// Key length asked for; `None` takes what the caller chose.
     pub(super) key_length: Option<KeyLength>,
     /// Shortest delay, for both directions.
@@ -90,7 +91,7 @@ impl Door {
                 Knock::Answer(answer.packet(self.time(now), handshake.socket, true))
             }
             CONCLUSION if self.knows(&handshake, from, minute) => {
-                Knock::Wish(Box::new(Wish { from, handshake }))
+                Knock::Wish(Arc::new(Wish { from, handshake }))
             }
             _ => Knock::Noise,
         }
@@ -127,6 +128,11 @@ impl Wish {
         (self.from, self.handshake.socket)
     }
 
+    /// Whether it wants encryption, so that a passphrase has to be tried.
+    pub(super) fn encrypts(&self) -> bool {
+        self.handshake.extensions.key_material.is_some()
+    }
+
     /// The stream id, empty when there is none.
     pub(super) fn stream_id(&self) -> &str {
         self.handshake.extensions.stream_id.as_deref().unwrap_or_default()
@@ -144,11 +150,12 @@ impl Wish {
         answer.packet(0, self.handshake.socket, true)
     }
 
-    /// What both sides can agree on, and the answer that says so.
+    /// What both sides can agree on, and the answer that says so. Takes a millisecond or two of
+    /// computing where a passphrase is tried.
     ///
     /// # Errors
     /// Why they cannot.
-    pub(super) fn agree(&self, now: Instant, offer: Offer<'_>) -> Result<(Terms, Vec<u8>), Reject> {
+    pub(super) fn agree(&self, now: Instant, offer: &Offer) -> Result<(Terms, Vec<u8>), Reject> {
         let Extensions { latencies, key_material, congestion, filter, group, .. } =
             &self.handshake.extensions;
         let asked = latencies.ok_or(Reject::Rogue)?;
@@ -164,7 +171,7 @@ impl Wish {
         if *filter || *group {
             return Err(if *filter { Reject::Filter } else { Reject::Group });
         }
-        let crypto = match (offer.passphrase, key_material) {
+        let crypto = match (&offer.passphrase, key_material) {
             (None, None) => None,
             (Some(passphrase), Some(material)) => {
                 let crypto = Crypto::open(passphrase, material).map_err(|error| match error {

@@ -1,6 +1,8 @@
 //! Whether a caller may do what it wants, asked in the order of what an answer costs: stream id,
 //! passphrase, the owner, the hub.
 
+use std::sync::Arc;
+
 use tracing::Span;
 
 use super::accept::{Offer, Wish};
@@ -30,13 +32,13 @@ type Refused = (Reject, String);
 pub(super) async fn admit(
     shared: &Shared,
     open: &mut Open,
-    wish: &Wish,
+    wish: &Arc<Wish>,
 ) -> Result<((Terms, Vec<u8>), Task), Refused> {
     let config = &shared.config;
     let id = StreamId::parse(wish.stream_id(), config.default_stream.as_ref());
     let id = id.map_err(|error| (Reject::BadRequest, error.to_string()))?;
     Span::current().record("stream", id.name.as_str());
-    let passphrase = (shared.passphrases)(&id.name, id.action);
+    let rules = (shared.rules)(&id.name, id.action);
     let local = loop {
         let local = rand::random_range(1..1 << 30);
         if !shared.table.lock().sessions.contains_key(&local) {
@@ -45,15 +47,15 @@ pub(super) async fn admit(
     };
     let offer = Offer {
         local,
-        passphrase: passphrase.as_deref(),
+        passphrase: rules.passphrase,
         key_length: config.key_length,
-        latency: config.latency,
+        latency: rules.latency.unwrap_or(config.latency),
         window: config.window,
         bytes_per_second: config.bytes_per_second,
         idle_timeout: config.peer_timeout,
         seed: rand::random(),
     };
-    let agreed = wish.agree(now(), offer).map_err(|reject| (reject, String::new()))?;
+    let agreed = agree(shared, open, wish, offer).await?;
     let request = Request {
         action: id.action,
         name: id.name.clone(),
@@ -68,7 +70,6 @@ pub(super) async fn admit(
     };
     let late = || (Reject::Unauthorized, "no answer whether this is allowed".to_owned());
     let question = tokio::time::timeout(config.command_timeout, shared.access.check(request));
-    let cancelled = || (Reject::Internal, "ended by the owner".to_owned());
     let answer = tokio::select! {
         () = open.cancel().cancelled() => return Err(cancelled()),
         answer = question => answer.map_err(|_| late())?,
@@ -79,7 +80,7 @@ pub(super) async fn admit(
         Action::Publish => {
             let (id, remote) = (open.id().to_owned(), open.remote().to_string());
             let publisher = Publisher { protocol: "srt", id, remote };
-            let writer = shared.hub.publish(name.clone(), publisher, config.take_over);
+            let writer = shared.hub.publish(name.clone(), publisher, rules.take_over);
             Task::Publish(writer.map_err(|error| {
                 let taken = matches!(error, PublishError::Taken { .. });
                 let reject = if taken { Reject::Conflict } else { Reject::Overload };
@@ -108,4 +109,39 @@ pub(super) async fn admit(
     };
     open.begin(state, name, &id.user, &id.query);
     Ok((agreed, task))
+}
+
+/// What both sides can agree on. A passphrase is tried where it holds up no other session.
+async fn agree(
+    shared: &Shared,
+    open: &Open,
+    wish: &Arc<Wish>,
+    offer: Offer,
+) -> Result<(Terms, Vec<u8>), Refused> {
+    if offer.passphrase.is_none() || !wish.encrypts() {
+        return wish.agree(now(), &offer).map_err(|reject| (reject, String::new()));
+    }
+    let ip = open.remote().ip();
+    let turn = tokio::select! {
+        () = open.cancel().cancelled() => return Err(cancelled()),
+        turn = shared.trying.acquire() => turn.map_err(|_| cancelled())?,
+    };
+    // Others of this address may have failed while this one waited.
+    if shared.strikes.lock().out(now(), ip) {
+        return Err((Reject::Overload, "too many wrong passphrases of this address".into()));
+    }
+    let wish = Arc::clone(wish);
+    let tried = tokio::task::spawn_blocking(move || wish.agree(now(), &offer)).await;
+    drop(turn);
+    let agreed = tried.map_err(|_| (Reject::Internal, "a fault while keys were read".into()))?;
+    agreed.map_err(|reject| {
+        if reject == Reject::BadSecret {
+            shared.strikes.lock().strike(now(), ip);
+        }
+        (reject, String::new())
+    })
+}
+
+fn cancelled() -> Refused {
+    (Reject::Internal, "ended by the owner".to_owned())
 }

@@ -40,7 +40,7 @@ pub(super) struct Chance {
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum CallError {
+pub(super) enum CallError {
     /// The other side said no.
     #[error("refused: {0} (code {code})", code = .0.code())]
     Refused(Reject),

@@ -1,7 +1,7 @@
 //! Calls to other servers: streams that are pulled from them and pushed to them by URLs like
 //! `srt://host:port?streamid=...&passphrase=...&latency=...` (milliseconds, as in libsrt's tools).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +13,15 @@ use tracing::info;
 use url::Url;
 
 use super::call::{Call, CallError, Caller, Chance};
-use super::connection::Ended;
+use super::connection::Ended as Over;
 use super::crypto::{KeyLength, PASSPHRASE_BYTES};
 use super::handshake::STREAM_ID_BYTES_MAX;
 use super::link::{DATAGRAMS_WAITING, Link, Shown, now};
 use super::server::open_socket;
 use super::session::{self, SessionError};
-use crate::hub::Writer;
-use crate::mpegts::{Fanout, Feed};
-use crate::name::StreamName;
-use crate::views::ViewError;
+use crate::hub::Reader;
+use crate::mpegts::Feed;
+use crate::remote::{Ended, Error, Options, Sink, Status, Target};
 
 /// Longest latency that can be asked for, in milliseconds: what fits into the handshake.
 const LATENCY_MS_MAX: u64 = u16::MAX as u64;
@@ -30,16 +29,12 @@ const LATENCY_MS_MAX: u64 = u16::MAX as u64;
 /// Packets that may be under way or wait for a lost one, as a server's default.
 const WINDOW: usize = 8192;
 
-/// Without a word or without media from the other side for so long, a call is over.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// From the first request to the connection, name look-up apart.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Addresses of a name that are tried, at most.
+const ADDRESSES_MAX: usize = 4;
 
 /// Why a URL is none that can be called. Carries no passphrase.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TargetError {
+enum AddressError {
     /// Another scheme, or no host or port.
     #[error("an SRT address looks like srt://host:port?streamid=...")]
     Form,
@@ -59,7 +54,7 @@ pub enum TargetError {
 
 /// Whom to call, and how.
 #[derive(Clone)]
-pub struct Target {
+struct Address {
     host: String,
     port: u16,
     stream_id: String,
@@ -68,16 +63,13 @@ pub struct Target {
     latency: Duration,
 }
 
-impl Target {
+impl Address {
     /// Reads an `srt://` URL. Options that are not known here (`transtype`, `pkt_size`, ...) are
     /// passed over, as they are about programs.
-    ///
-    /// # Errors
-    /// [`TargetError`].
-    pub fn parse(url: &Url) -> Result<Self, TargetError> {
+    fn parse(url: &Url) -> Result<Self, AddressError> {
         let host = url.host_str().filter(|host| !host.is_empty() && url.scheme() == "srt");
-        let (Some(host), Some(port)) = (host, url.port()) else { return Err(TargetError::Form) };
-        let mut target = Self {
+        let (Some(host), Some(port)) = (host, url.port()) else { return Err(AddressError::Form) };
+        let mut address = Self {
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             stream_id: String::new(),
@@ -88,104 +80,144 @@ impl Target {
         for (key, value) in url.query_pairs() {
             match key.as_ref() {
                 "streamid" if value.len() > STREAM_ID_BYTES_MAX => {
-                    return Err(TargetError::StreamId(value.len()));
+                    return Err(AddressError::StreamId(value.len()));
                 }
-                "streamid" => target.stream_id = value.into_owned(),
+                "streamid" => address.stream_id = value.into_owned(),
                 "passphrase" if value.is_empty() => {}
                 "passphrase" if !PASSPHRASE_BYTES.contains(&value.len()) => {
-                    return Err(TargetError::Passphrase(value.len()));
+                    return Err(AddressError::Passphrase(value.len()));
                 }
-                "passphrase" => target.passphrase = Some(value.into_owned()),
+                "passphrase" => address.passphrase = Some(value.into_owned()),
                 "pbkeylen" => {
                     let length = value.parse().ok().and_then(KeyLength::from_bytes);
-                    target.key_length = length.ok_or(TargetError::Value("pbkeylen"))?;
+                    address.key_length = length.ok_or(AddressError::Value("pbkeylen"))?;
                 }
                 "latency" => {
                     let ms = value.parse().ok().filter(|ms| *ms <= LATENCY_MS_MAX);
-                    target.latency =
-                        Duration::from_millis(ms.ok_or(TargetError::Value("latency"))?);
+                    address.latency =
+                        Duration::from_millis(ms.ok_or(AddressError::Value("latency"))?);
                 }
                 "mode" if value != "caller" => {
-                    return Err(TargetError::Mode(value.chars().take(16).collect()));
+                    return Err(AddressError::Mode(value.chars().take(16).collect()));
                 }
                 _ => {}
             }
         }
-        Ok(target)
+        Ok(address)
     }
 }
 
-/// Why a call ended.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The URL.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// The host's name leads nowhere, or there is no socket for it.
-    #[error("{host}: {source}")]
-    Host {
-        /// The host.
-        host: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The handshake.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// The stream to be pushed.
-    #[error(transparent)]
-    View(#[from] ViewError),
-    /// The session.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-}
-
-/// Pulls a stream into `writer` until it ends or `stop`. An end that the other side said is no
-/// error.
+/// Pulls a stream until it ends or `stop`. The stream is claimed when its first packet is here.
 ///
 /// # Errors
-/// [`ClientError`]; [`SessionError::Cancelled`] in it after `stop`.
-pub async fn pull(url: &Url, writer: Writer, stop: &CancellationToken) -> Result<(), ClientError> {
-    let mut link = connect(&Target::parse(url)?, stop).await?;
-    let mut feed = Feed::new(now(), writer, IDLE_TIMEOUT);
-    let ended = session::publish(&mut link.link, &mut feed, stop, |_| {}).await;
-    link.link.close().await;
-    close(ended)
-}
-
-/// Pushes a stream until it ends or `stop`. `sent` is told of bytes on the wire.
-///
-/// # Errors
-/// [`ClientError`]; [`SessionError::Cancelled`] in it after `stop`.
-pub async fn push(
-    url: &Url,
-    fanout: &Fanout,
-    name: &StreamName,
+/// Why this attempt failed.
+pub async fn pull(
+    target: &Target,
+    options: &Options,
+    sink: &Sink,
     stop: &CancellationToken,
-    mut sent: impl FnMut(u64),
-) -> Result<(), ClientError> {
-    let target = Target::parse(url)?;
-    let mut reader = fanout.subscribe(name).await?;
-    let mut link = connect(&target, stop).await?;
+) -> Result<Ended, Error> {
+    let address = address(target)?;
+    let mut dialled = match connect(&address, options, options.idle_timeout, stop).await? {
+        Some(dialled) => dialled,
+        None => return Ok(Ended::Stopped),
+    };
+    let link = &mut dialled.link;
+    let ended = feed(link, &dialled.remote, options, sink, stop).await;
+    link.close().await;
+    ended
+}
+
+async fn feed(
+    link: &mut Link,
+    remote: &SocketAddr,
+    options: &Options,
+    sink: &Sink,
+    stop: &CancellationToken,
+) -> Result<Ended, Error> {
+    let limit = options.idle_timeout;
+    let end = tokio::time::Instant::now() + limit;
+    let first = loop {
+        if let Some(payload) = link.read() {
+            break payload;
+        }
+        let sent = link.flush().await;
+        sent.map_err(|error| Error::protocol("sending", error))?;
+        tokio::select! {
+            () = stop.cancelled() => return Ok(Ended::Stopped),
+            woken = link.wait() => if let Err(over) = woken {
+                return ended(Err(over.into()));
+            },
+            () = tokio::time::sleep_until(end) => {
+                return Err(Error::Timeout { what: "media", limit });
+            }
+        }
+    };
+    let mut feed = Feed::new(now(), sink.publish("srt", remote)?, limit);
+    feed.push(now(), &first);
+    let count = |link: &mut Link, feed: &mut Feed| {
+        sink.status().count(session::account(link, None).0, feed.take_packets());
+    };
+    ended(session::publish(link, &mut feed, stop, count).await)
+}
+
+/// Pushes a stream until it ends or `stop`. `reader` reads transport packets
+/// ([`Fanout::subscribe`](crate::mpegts::Fanout::subscribe)).
+///
+/// # Errors
+/// Why this attempt failed.
+pub async fn push(
+    target: &Target,
+    options: &Options,
+    mut reader: Reader,
+    status: &Status,
+    stop: &CancellationToken,
+) -> Result<Ended, Error> {
+    let address = address(target)?;
+    let mut dialled = match connect(&address, options, options.write_timeout, stop).await? {
+        Some(dialled) => dialled,
+        None => return Ok(Ended::Stopped),
+    };
+    status.connected();
     // The handshake took time: begin where the stream is now.
     reader.skip_to_key();
-    let count = |link: &mut Link| sent(session::account(link, None).1);
-    let ended = session::read(&mut link.link, &mut reader, stop, count).await;
-    link.link.close().await;
-    close(ended)
+    let link = &mut dialled.link;
+    let (mut carried, mut skipped) = (0, 0);
+    let count = |link: &mut Link| {
+        status.count(session::account(link, None).1, link.carried - carried);
+        status.dropped(link.skipped - skipped);
+        (carried, skipped) = (link.carried, link.skipped);
+    };
+    let over = session::read(link, &mut reader, stop, count).await;
+    link.close().await;
+    ended(over)
 }
 
-fn close(ended: Result<(), SessionError>) -> Result<(), ClientError> {
-    match ended {
-        Ok(()) | Err(SessionError::Ended(Ended::Shutdown)) => Ok(()),
-        Err(error) => Err(error.into()),
+/// What a session's end means for an attempt.
+fn ended(over: Result<(), SessionError>) -> Result<Ended, Error> {
+    match over {
+        Ok(()) => Ok(Ended::StreamOver),
+        Err(SessionError::Ended(Over::Shutdown | Over::Closed)) => Ok(Ended::ByPeer),
+        Err(SessionError::Ended(Over::Silent(limit))) => {
+            Err(Error::Timeout { what: "word of the other side", limit })
+        }
+        Err(SessionError::Cancelled) => Ok(Ended::Stopped),
+        Err(SessionError::Replaced) => Ok(Ended::Replaced),
+        Err(SessionError::Media(error)) => {
+            Err(Error::Media { what: "transport stream", reason: error.to_string() })
+        }
+        Err(SessionError::Socket(error)) => Err(Error::protocol("sending", error)),
     }
+}
+
+fn address(target: &Target) -> Result<Address, Error> {
+    Address::parse(target.url()).map_err(|error| target.fault(error.to_string()))
 }
 
 /// A link and the task that receives for it, which ends with it.
 struct Dialled {
     link: Link,
+    remote: SocketAddr,
     receive: tokio::task::JoinHandle<()>,
 }
 
@@ -195,27 +227,56 @@ impl Drop for Dialled {
     }
 }
 
-async fn connect(target: &Target, stop: &CancellationToken) -> Result<Dialled, ClientError> {
-    let Target { host, port, .. } = target;
-    let failed = |source| ClientError::Host { host: host.clone(), source };
-    let found = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(failed)?.next();
-    let no_address = || std::io::Error::other("the name has no address");
-    let remote: SocketAddr = found.ok_or_else(no_address).map_err(failed)?;
+/// Connects to the first address of the name that answers; `None` after `stop`.
+async fn connect(
+    address: &Address,
+    options: &Options,
+    silence: Duration,
+    stop: &CancellationToken,
+) -> Result<Option<Dialled>, Error> {
+    let Address { host, port, .. } = address;
+    let limit = options.connect_timeout;
+    let failed = |source| Error::Connect { host: format!("{host}:{port}"), source };
+    let looking = tokio::time::timeout(limit, tokio::net::lookup_host((host.as_str(), *port)));
+    let found = tokio::select! {
+        () = stop.cancelled() => return Ok(None),
+        found = looking => found.map_err(|_| Error::Timeout { what: "address of the name", limit }),
+    };
+    let all: Vec<SocketAddr> = found?.map_err(failed)?.take(ADDRESSES_MAX).collect();
+    let each = limit / all.len().max(1) as u32;
+    let mut last = failed(std::io::Error::other("the name has no address"));
+    for remote in all {
+        match call(address, remote, each, silence, stop).await {
+            Err(error @ (Error::Connect { .. } | Error::Timeout { .. })) => last = error,
+            done => return done,
+        }
+    }
+    Err(last)
+}
+
+async fn call(
+    address: &Address,
+    remote: SocketAddr,
+    limit: Duration,
+    silence: Duration,
+    stop: &CancellationToken,
+) -> Result<Option<Dialled>, Error> {
+    let failed = |source| Error::Connect { host: remote.to_string(), source };
     let any = match remote.ip() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let socket = open_socket(SocketAddr::new(any, 0)).map_err(failed)?;
     socket.connect(remote).await.map_err(failed)?;
     let call = Call {
-        stream_id: target.stream_id.clone(),
-        passphrase: target.passphrase.clone(),
-        key_length: target.key_length,
-        latency: target.latency,
+        stream_id: address.stream_id.clone(),
+        passphrase: address.passphrase.clone(),
+        key_length: address.key_length,
+        latency: address.latency,
         window: WINDOW,
         bytes_per_second: 0,
-        idle_timeout: IDLE_TIMEOUT,
-        timeout: HANDSHAKE_TIMEOUT,
+        idle_timeout: silence,
+        timeout: limit,
         peer: remote.ip(),
     };
     let mut keys = [0; 48];
@@ -233,14 +294,14 @@ async fn connect(target: &Target, stop: &CancellationToken) -> Result<Dialled, C
             // A refusal of the system (nobody listens yet) is as good as no answer.
             let _ = socket.send(&request).await;
         }
-        let due = caller.next_timeout(now())?;
+        let due = caller.next_timeout(now()).map_err(refused)?;
         buffer.clear();
         buffer.reserve(2048);
         tokio::select! {
-            () = stop.cancelled() => return Err(SessionError::Cancelled.into()),
+            () = stop.cancelled() => return Ok(None),
             () = tokio::time::sleep_until(due.into()) => {}
             received = socket.recv_buf(&mut buffer) => if received.is_ok()
-                && let Some(connection) = caller.handle(now(), &buffer)?
+                && let Some(connection) = caller.handle(now(), &buffer).map_err(refused)?
             {
                 break connection;
             }
@@ -251,7 +312,17 @@ async fn connect(target: &Target, stop: &CancellationToken) -> Result<Dialled, C
     let (datagrams, receiver) = mpsc::channel(DATAGRAMS_WAITING);
     let receive = tokio::spawn(receive(Arc::clone(&socket), datagrams));
     let link = Link::new(connection, socket, remote, receiver, Shown::default());
-    Ok(Dialled { link, receive })
+    Ok(Some(Dialled { link, remote, receive }))
+}
+
+fn refused(error: CallError) -> Error {
+    match error {
+        CallError::Refused(reject) => {
+            Error::Refused { what: "the SRT connection", reason: reject.to_string() }
+        }
+        CallError::Timeout(limit) => Error::Timeout { what: "answer to the SRT handshake", limit },
+        other => Error::protocol("the SRT handshake", other),
+    }
 }
 
 /// Hands a socket's datagrams on. The socket is connected: nobody else's come in.
@@ -276,32 +347,32 @@ async fn receive(socket: Arc<UdpSocket>, datagrams: mpsc::Sender<BytesMut>) {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Target, TargetError> {
-        Target::parse(&Url::parse(text).unwrap())
+    fn parse(text: &str) -> Result<Address, AddressError> {
+        Address::parse(&Url::parse(text).unwrap())
     }
 
     #[test]
     fn urls_of_the_usual_tools_are_read() {
         let text = "srt://studio.example:8890?streamid=%23!::m=publish,r=cam&latency=400\
             &passphrase=a%20long%20one&pbkeylen=32&mode=caller&transtype=live";
-        let target = parse(text).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!((target.host.as_str(), target.port), ("studio.example", 8890));
-        assert_eq!(target.stream_id, "#!::m=publish,r=cam");
-        assert_eq!(target.passphrase.as_deref(), Some("a long one"));
-        assert_eq!(target.key_length, KeyLength::Aes256);
-        assert_eq!(target.latency, Duration::from_millis(400));
+        let address = parse(text).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((address.host.as_str(), address.port), ("studio.example", 8890));
+        assert_eq!(address.stream_id, "#!::m=publish,r=cam");
+        assert_eq!(address.passphrase.as_deref(), Some("a long one"));
+        assert_eq!(address.key_length, KeyLength::Aes256);
+        assert_eq!(address.latency, Duration::from_millis(400));
     }
 
     #[test]
     fn what_cannot_be_called_is_refused_without_telling_the_passphrase() {
         let error = |text| parse(text).err();
-        assert_eq!(error("srt://host"), Some(TargetError::Form));
-        assert_eq!(error("udp://host:1"), Some(TargetError::Form));
-        assert_eq!(error("srt://h:1?mode=listener"), Some(TargetError::Mode("listener".into())));
-        assert_eq!(error("srt://h:1?passphrase=short"), Some(TargetError::Passphrase(5)));
-        assert_eq!(error("srt://h:1?latency=70000"), Some(TargetError::Value("latency")));
-        assert_eq!(error("srt://h:1?pbkeylen=17"), Some(TargetError::Value("pbkeylen")));
+        assert_eq!(error("srt://host"), Some(AddressError::Form));
+        assert_eq!(error("udp://host:1"), Some(AddressError::Form));
+        assert_eq!(error("srt://h:1?mode=listener"), Some(AddressError::Mode("listener".into())));
+        assert_eq!(error("srt://h:1?passphrase=short"), Some(AddressError::Passphrase(5)));
+        assert_eq!(error("srt://h:1?latency=70000"), Some(AddressError::Value("latency")));
+        assert_eq!(error("srt://h:1?pbkeylen=17"), Some(AddressError::Value("pbkeylen")));
         let long = format!("srt://h:1?streamid={}", "x".repeat(513));
-        assert_eq!(error(&long), Some(TargetError::StreamId(513)));
+        assert_eq!(error(&long), Some(AddressError::StreamId(513)));
     }
 }

@@ -272,6 +272,10 @@ impl Connection {
                 if !self.send.acknowledge(now, next, room) {
                     return None;
                 }
+                if let Some(packets) = word(body, 5) {
+                    self.stats.mbps_link_capacity =
+                        f64::from(packets) * PAYLOAD_BYTES_MAX as f64 * 8e-6;
+                }
                 // One without figures wants no answer.
                 if let (Some(trip), Some(deviation)) = (word(body, 1), word(body, 2)) {
                     self.say(Control::AckAck(head.info));
@@ -594,8 +598,11 @@ impl Connection {
         self.rate_out.turn(now);
         let (send_packets, send_bytes, send_age) = self.send.waiting(now);
         let (receive_packets, receive_bytes) = self.receive.waiting();
-        let share = |part: u64, all: u64| if all == 0 { 0.0 } else { part as f64 / all as f64 };
+        let percent =
+            |part: u64, all: u64| if all == 0 { 0.0 } else { 100.0 * part as f64 / all as f64 };
         let stats = &self.stats;
+        let mean = stats.bytes_received.checked_div(stats.packets_received).unwrap_or_default();
+        let room = |packets: usize| (packets * PAYLOAD_BYTES_MAX) as u64;
         Statistics {
             ms_rtt: self.trip.mean.as_secs_f64() * 1000.0,
             mbps_send_rate: self.rate_out.bytes_per_second() * 8e-6,
@@ -609,11 +616,18 @@ impl Connection {
             packets_receive_buf: receive_packets as u64,
             bytes_receive_buf: receive_bytes as u64,
             ms_receive_tsb_pd_delay: self.receive.latency().as_millis() as u64,
-            packets_send_loss_rate: share(stats.packets_send_loss, stats.packets_sent_unique),
-            packets_received_loss_rate: share(
-                stats.packets_received_loss,
-                stats.packets_received_unique + stats.packets_received_drop,
-            ),
+            packets_send_loss_rate: percent(stats.bytes_retrans, stats.bytes_sent),
+            packets_received_loss_rate: percent(stats.bytes_received_retrans, stats.bytes_received),
+            us_snd_duration: self.send.busy(now).as_micros() as u64,
+            bytes_received_loss: stats.packets_received_loss * mean,
+            bytes_received_drop: stats.packets_received_drop * mean,
+            us_packets_send_period: match stats.mbps_max_bw {
+                0.0 => 0.0,
+                limit => stats.byte_mss as f64 * 8.0 / limit,
+            },
+            bytes_avail_send_buf: room(self.send.room()),
+            bytes_avail_receive_buf: room(self.receive.room()),
+            ms_receive_buf: self.receive.span().as_millis() as u64,
             ..*stats
         }
     }

@@ -40,10 +40,10 @@ fn call(passphrase: Option<&str>, length: KeyLength) -> Call {
     }
 }
 
-fn offer(passphrase: Option<&str>) -> Offer<'_> {
+fn offer(passphrase: Option<&str>) -> Offer {
     Offer {
         local: 0x77,
-        passphrase,
+        passphrase: passphrase.map(str::to_owned),
         key_length: None,
         latency: 120 * MS,
         window: 8192,
@@ -57,7 +57,7 @@ fn offer(passphrase: Option<&str>) -> Offer<'_> {
 fn shake(
     now: Instant,
     call: Call,
-    offer: Offer<'_>,
+    offer: Offer,
 ) -> (Result<Connection, CallError>, Result<Connection, Reject>) {
     let door = Door::new(now, &[3; 32], 9);
     let from = PEER.parse().unwrap();
@@ -72,7 +72,7 @@ fn shake(
     assert!(matches!(door.handle(now, elsewhere, &second), Knock::Noise), "a stolen cookie");
     let Knock::Wish(wish) = door.handle(now, from, &second) else { panic!("no wish") };
     assert_eq!(wish.stream_id(), "publish:cam");
-    match wish.agree(now, offer) {
+    match wish.agree(now, &offer) {
         Ok((terms, answer)) => {
             let connection = caller.handle(now, &answer).map(|found| found.expect("connected"));
             (connection, Ok(Connection::new(now, terms)))

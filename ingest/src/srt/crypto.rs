@@ -105,7 +105,8 @@ impl Cipher {
 /// The keys of a connection: of its packets, and what protects new ones on their way.
 pub(super) struct Crypto {
     length: KeyLength,
-    passphrase: String,
+    /// Made of passphrase and salt, which costs a millisecond; it stays the same as the salt does.
+    wrapping: Box<Cipher>,
     salt: [u8; 16],
     even: Option<(Box<Cipher>, Vec<u8>)>,
     odd: Option<(Box<Cipher>, Vec<u8>)>,
@@ -115,13 +116,9 @@ impl Crypto {
     /// Fresh keys for a caller: `chance` becomes salt and key, the first key is the even one.
     pub(super) fn make(passphrase: &str, length: KeyLength, chance: &[u8; 48]) -> Self {
         let (salt, key) = chance.split_at(16);
-        let mut crypto = Self {
-            length,
-            passphrase: passphrase.to_owned(),
-            salt: salt.try_into().unwrap_or_default(),
-            even: None,
-            odd: None,
-        };
+        let salt = salt.try_into().unwrap_or_default();
+        let wrapping = Box::new(key_of_keys(passphrase, &salt, length));
+        let mut crypto = Self { length, wrapping, salt, even: None, odd: None };
         crypto.put(KeySlot::Even, &key[..length.bytes()]);
         crypto
     }
@@ -131,9 +128,11 @@ impl Crypto {
     /// # Errors
     /// What is wrong with it; [`KeyError::Passphrase`] when it was made with another passphrase.
     pub(super) fn open(passphrase: &str, material: &[u8]) -> Result<Self, KeyError> {
-        let (length, salt, keys) = unwrap(passphrase, material)?;
-        let mut crypto =
-            Self { length, passphrase: passphrase.to_owned(), salt, even: None, odd: None };
+        let material = Material::parse(material)?;
+        let Material { length, salt, .. } = material;
+        let wrapping = Box::new(key_of_keys(passphrase, &salt, length));
+        let keys = material.unwrap(&wrapping)?;
+        let mut crypto = Self { length, wrapping, salt, even: None, odd: None };
         crypto.take(keys);
         Ok(crypto)
     }
@@ -143,11 +142,11 @@ impl Crypto {
     /// # Errors
     /// As [`Self::open`]; the old keys then stay.
     pub(super) fn update(&mut self, material: &[u8]) -> Result<(), KeyError> {
-        let (length, salt, keys) = unwrap(&self.passphrase, material)?;
-        if length != self.length || salt != self.salt {
+        let material = Material::parse(material)?;
+        if material.length != self.length || material.salt != self.salt {
             return Err(KeyError::Malformed);
         }
-        self.take(keys);
+        self.take(material.unwrap(&self.wrapping)?);
         Ok(())
     }
 
@@ -183,7 +182,7 @@ impl Crypto {
         out.put_slice(&[2, 0, 2, 0, 0, 0, 4, (self.length.bytes() / 4) as u8]);
         out.put_slice(&self.salt);
         let keys: Vec<u8> = even.into_iter().chain(odd).flat_map(|(_, key)| key.clone()).collect();
-        out.extend(wrap(&key_of_keys(&self.passphrase, &self.salt, self.length), &keys));
+        out.extend(wrap(&self.wrapping, &keys));
         out.into()
     }
 
@@ -227,27 +226,39 @@ impl Crypto {
 /// The even and the odd key, as far as they are there.
 type KeyPair = [Option<Vec<u8>>; 2];
 
-/// Reads key material: length and salt, and the even and the odd key.
-fn unwrap(passphrase: &str, material: &[u8]) -> Result<(KeyLength, [u8; 16], KeyPair), KeyError> {
-    let (head, rest) = material.split_first_chunk::<16>().ok_or(KeyError::Malformed)?;
-    let (salt, wrapped) = rest.split_first_chunk::<16>().ok_or(KeyError::Malformed)?;
-    if head[0] != 0x12 || head[1..3] != [0x20, 0x29] || head[14] != 4 {
-        return Err(KeyError::Malformed);
+/// Key material, taken apart.
+struct Material<'a> {
+    length: KeyLength,
+    salt: [u8; 16],
+    /// Whether an even and an odd key are in it.
+    slots: [bool; 2],
+    wrapped: &'a [u8],
+}
+
+impl<'a> Material<'a> {
+    fn parse(material: &'a [u8]) -> Result<Self, KeyError> {
+        let (head, rest) = material.split_first_chunk::<16>().ok_or(KeyError::Malformed)?;
+        let (salt, wrapped) = rest.split_first_chunk::<16>().ok_or(KeyError::Malformed)?;
+        if head[0] != 0x12 || head[1..3] != [0x20, 0x29] || head[14] != 4 {
+            return Err(KeyError::Malformed);
+        }
+        if head[8] != 2 || head[9] != 0 {
+            return Err(KeyError::Cipher);
+        }
+        let slots = [head[3] & 1 != 0, head[3] & 2 != 0];
+        let count = slots.iter().filter(|there| **there).count();
+        let length = KeyLength::from_bytes(usize::from(head[15]) * 4).ok_or(KeyError::Malformed)?;
+        if count == 0 || wrapped.len() != 8 + count * length.bytes() {
+            return Err(KeyError::Malformed);
+        }
+        Ok(Self { length, salt: *salt, slots, wrapped })
     }
-    if head[8] != 2 || head[9] != 0 {
-        return Err(KeyError::Cipher);
+
+    fn unwrap(&self, wrapping: &Cipher) -> Result<KeyPair, KeyError> {
+        let keys = unwrap_keys(wrapping, self.wrapped).ok_or(KeyError::Passphrase)?;
+        let mut keys = keys.chunks(self.length.bytes()).map(<[u8]>::to_vec);
+        Ok(self.slots.map(|there| there.then(|| keys.next()).flatten()))
     }
-    let (even, odd) = (head[3] & 1 != 0, head[3] & 2 != 0);
-    let count = usize::from(even) + usize::from(odd);
-    let length = KeyLength::from_bytes(usize::from(head[15]) * 4).ok_or(KeyError::Malformed)?;
-    if count == 0 || wrapped.len() != 8 + count * length.bytes() {
-        return Err(KeyError::Malformed);
-    }
-    let keys = unwrap_keys(&key_of_keys(passphrase, salt, length), wrapped);
-    let keys = keys.ok_or(KeyError::Passphrase)?;
-    let mut keys = keys.chunks(length.bytes()).map(<[u8]>::to_vec);
-    let mut next = |given: bool| given.then(|| keys.next()).flatten();
-    Ok((length, *salt, [next(even), next(odd)]))
 }
 
 fn key_of_keys(passphrase: &str, salt: &[u8; 16], length: KeyLength) -> Cipher {

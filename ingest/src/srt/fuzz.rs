@@ -25,7 +25,10 @@ pub(crate) fn handshake(bytes: &[u8]) {
     }
     if let Knock::Wish(wish) = door.handle(now, from, &request) {
         let _ = StreamId::parse(wish.stream_id(), None);
-        for passphrase in [None, Some("a long passphrase")] {
+        // Trying a passphrase takes a thousand times as long as reading the rest.
+        let tries = bytes.last().is_some_and(|last| last % 16 == 0);
+        let passphrase = tries.then(|| Some("a long passphrase".to_owned()));
+        for passphrase in [Some(None), passphrase].into_iter().flatten() {
             let offer = Offer {
                 local: 5,
                 passphrase,
@@ -36,7 +39,7 @@ pub(crate) fn handshake(bytes: &[u8]) {
                 idle_timeout: Duration::from_secs(5),
                 seed: [3; 32],
             };
-            if let Ok((terms, answer)) = wish.agree(now, offer) {
+            if let Ok((terms, answer)) = wish.agree(now, &offer) {
                 assert!(
                     Handshake::parse(&answer[HEADER_BYTES..]).is_ok_and(|a| a.kind == CONCLUSION)
                 );

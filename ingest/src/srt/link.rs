@@ -38,6 +38,8 @@ pub(super) struct Link {
     shown_at: Instant,
     /// Packets of media that were left out because the reader was too slow.
     pub(super) skipped: u64,
+    /// Those that were handed in.
+    pub(super) carried: u64,
     /// Bytes of datagrams since they were last taken: in, out.
     traffic: (u64, u64),
 }
@@ -64,6 +66,7 @@ impl Link {
             shown,
             shown_at: now(),
             skipped: 0,
+            carried: 0,
             traffic: (0, 0),
         }
     }

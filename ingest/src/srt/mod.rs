@@ -22,6 +22,7 @@ mod server;
 mod session;
 mod stats;
 mod streamid;
+mod strikes;
 mod wire;
 
 use std::net::SocketAddr;
@@ -29,8 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use call::CallError;
-pub use client::{ClientError, Target, TargetError, pull, push};
+pub use client::{pull, push};
 pub use connection::Ended;
 pub use crypto::{KeyLength, PASSPHRASE_BYTES};
 pub use handshake::Reject;
@@ -42,9 +42,19 @@ pub use streamid::{StreamId, StreamIdError};
 use crate::auth::Action;
 use crate::name::StreamName;
 
-/// The passphrase of a stream for publishers or for readers; `None` where there is no encryption.
-/// Asked for each handshake, so that it may change while the server runs.
-pub type Passphrases = Arc<dyn Fn(&StreamName, Action) -> Option<String> + Send + Sync>;
+/// What holds for one stream, for its publishers or for its readers.
+#[derive(Clone, Default)]
+pub struct StreamRules {
+    /// They need this passphrase; `None` where nothing is encrypted.
+    pub passphrase: Option<String>,
+    /// Instead of [`Config::latency`].
+    pub latency: Option<Duration>,
+    /// Whether a second publisher replaces the first; it is refused otherwise.
+    pub take_over: bool,
+}
+
+/// The rules of streams. Asked for each handshake, so that they may change while the server runs.
+pub type Rules = Arc<dyn Fn(&StreamName, Action) -> StreamRules + Send + Sync>;
 
 /// What a server listens on and how much it takes.
 #[derive(Clone, Debug)]
@@ -68,8 +78,6 @@ pub struct Config {
     pub peer_timeout: Duration,
     /// Between two pictures or sounds of a publisher.
     pub idle_timeout: Duration,
-    /// Whether a second publisher of a name replaces the first; it is refused otherwise.
-    pub take_over: bool,
     /// Sessions at the same time.
     pub sessions_max: usize,
     /// Handshakes that wait for an answer at the same time.
@@ -92,7 +100,6 @@ impl Default for Config {
             command_timeout: Duration::from_secs(10),
             peer_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(10),
-            take_over: false,
             sessions_max: 1000,
             handshakes_max: 256,
             per_ip_max: 256,

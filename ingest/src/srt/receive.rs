@@ -114,6 +114,15 @@ impl Receive {
         Some((slot.data, hole))
     }
 
+    /// From the first to the last packet that is held back, in the sender's time.
+    pub(super) fn span(&self) -> Duration {
+        let mut held = self.slots.iter().flatten().map(|slot| slot.due);
+        let first = held.next();
+        first
+            .zip(held.next_back())
+            .map_or(Duration::ZERO, |(first, last)| last.saturating_duration_since(first))
+    }
+
     /// When a hole is given up, if there is one.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         match self.hole() {

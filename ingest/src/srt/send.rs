@@ -51,6 +51,8 @@ pub(super) struct Send {
     pacer: Pacer,
     /// When the peer acknowledged something new, or the queue was empty.
     progress: Instant,
+    /// Since when there is something here, and how long there was before.
+    busy: (Option<Instant>, Duration),
 }
 
 impl Send {
@@ -74,6 +76,7 @@ impl Send {
             too_late,
             pacer: Pacer { bytes_per_second, ready: now },
             progress: now,
+            busy: (None, Duration::ZERO),
         }
     }
 
@@ -84,6 +87,7 @@ impl Send {
         }
         if self.packets.is_empty() {
             self.progress = now;
+            self.busy.0 = Some(now);
         }
         self.bytes += data.len();
         let (message, key) = (self.message, KeySlot::Plain);
@@ -137,7 +141,7 @@ impl Send {
             return false;
         }
         if place > 0 {
-            self.forget(place as usize);
+            self.forget(now, place as usize);
             self.progress = now;
         }
         if let Some(window) = window {
@@ -191,7 +195,7 @@ impl Send {
         let late = |kept: &Kept| now.saturating_duration_since(kept.at) > self.too_late;
         let count = self.packets.iter().take_while(|kept| late(kept)).count();
         let before = self.bytes;
-        self.forget(count);
+        self.forget(now, count);
         (count, before - self.bytes)
     }
 
@@ -212,6 +216,17 @@ impl Send {
         (self.packets.len(), self.bytes, age)
     }
 
+    /// How long there was something here.
+    pub(super) fn busy(&self, now: Instant) -> Duration {
+        let since = self.busy.0.map(|since| now.saturating_duration_since(since));
+        self.busy.1 + since.unwrap_or_default()
+    }
+
+    /// Packets that could be handed in.
+    pub(super) fn room(&self) -> usize {
+        self.room.saturating_sub(self.packets.len())
+    }
+
     /// Packets sent and not acknowledged.
     pub(super) fn under_way(&self) -> usize {
         self.unsent
@@ -221,10 +236,15 @@ impl Send {
         self.window
     }
 
-    fn forget(&mut self, count: usize) {
+    fn forget(&mut self, now: Instant, count: usize) {
         self.bytes -= self.packets.drain(..count).map(|kept| kept.data.len()).sum::<usize>();
         self.first = self.first.plus(count as u32);
         self.unsent = self.unsent.saturating_sub(count);
+        if self.packets.is_empty() {
+            let since = self.busy.0.take();
+            self.busy.1 +=
+                since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info, info_span, warn};
@@ -23,8 +23,9 @@ use super::handshake::Reject;
 use super::link::{DATAGRAMS_WAITING, Link, Shown, now};
 use super::session::{self, SessionError};
 use super::stats::Statistics;
+use super::strikes::Strikes;
 use super::wire;
-use super::{Config, Counters, Passphrases, add};
+use super::{Config, Counters, Rules, add};
 use crate::auth::SharedAccess;
 use crate::hub::Hub;
 use crate::mpegts::{Fanout, Feed};
@@ -50,12 +51,15 @@ pub(super) struct Shared {
     pub(super) hub: Hub,
     pub(super) fanout: Fanout,
     pub(super) access: SharedAccess,
-    pub(super) passphrases: Passphrases,
+    pub(super) rules: Rules,
     counters: Arc<Counters>,
     connections: Connections,
     socket: Arc<UdpSocket>,
     door: Door,
     pub(super) table: Mutex<Table>,
+    pub(super) strikes: Mutex<Strikes>,
+    /// Passphrases are tried one after the other: a flood of callers takes one core at most.
+    pub(super) trying: Semaphore,
     tasks: TaskTracker,
 }
 
@@ -119,7 +123,7 @@ impl Server {
         hub: Hub,
         access: SharedAccess,
         fanout: Fanout,
-        passphrases: Passphrases,
+        rules: Rules,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let socket = Arc::new(open_socket(config.addr)?);
@@ -132,12 +136,14 @@ impl Server {
             hub,
             fanout,
             access,
-            passphrases,
+            rules,
             counters,
             connections,
             socket,
             door,
             table,
+            strikes: Mutex::default(),
+            trying: Semaphore::new(1),
             tasks,
         };
         Ok(Self { local_addr, shared: Arc::new(shared) })
@@ -231,7 +237,7 @@ impl Shared {
         }
     }
 
-    fn wish(self: &Arc<Self>, wish: Box<Wish>, shutdown: &CancellationToken) {
+    fn wish(self: &Arc<Self>, wish: Arc<Wish>, shutdown: &CancellationToken) {
         let peer = wish.peer();
         let mut table = self.table.lock();
         match table.callers.get(&peer) {
@@ -242,6 +248,8 @@ impl Shared {
         let of_ip = table.per_ip.get(&peer.0.ip()).copied().unwrap_or(0);
         let full = if table.handshakes >= self.config.handshakes_max {
             Some(Reject::Backlog)
+        } else if wish.encrypts() && self.strikes.lock().out(now(), peer.0.ip()) {
+            Some(Reject::Overload)
         } else if table.callers.len() >= self.config.sessions_max || of_ip >= self.config.per_ip_max
         {
             Some(Reject::Overload)
@@ -308,7 +316,7 @@ impl Drop for Guest {
 }
 
 /// Runs a caller's session to its end and logs how it ended.
-async fn run(guest: Guest, open: Open, wish: Box<Wish>) {
+async fn run(guest: Guest, open: Open, wish: Arc<Wish>) {
     let shared = Arc::clone(&guest.shared);
     let id = open.id().to_owned();
     let serve = async {
@@ -359,7 +367,7 @@ async fn session(
         Task::Publish(writer) => {
             info!(latency_ms = latency_in.as_millis() as u64, "SRT publisher accepted");
             let mut feed = Feed::new(start, writer, shared.config.idle_timeout);
-            session::publish(&mut link, &mut feed, open.cancel(), count).await
+            session::publish(&mut link, &mut feed, open.cancel(), |link, _| count(link)).await
         }
         Task::Read(mut reader) => {
             info!(latency_ms = latency_out.as_millis() as u64, "SRT reader accepted");

@@ -55,7 +55,7 @@ pub(super) async fn publish(
     link: &mut Link,
     feed: &mut Feed,
     cancel: &CancellationToken,
-    mut count: impl FnMut(&mut Link),
+    mut count: impl FnMut(&mut Link, &mut Feed),
 ) -> Result<(), SessionError> {
     loop {
         let now = now();
@@ -63,7 +63,7 @@ pub(super) async fn publish(
             feed.push(now, &payload);
         }
         link.flush().await?;
-        count(link);
+        count(link, feed);
         feed.check(now)?;
         tokio::select! {
             biased;
@@ -165,6 +165,7 @@ impl Pace {
                 return;
             }
         }
+        link.carried += 1;
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// What a connection has counted since its start, and how it stands. Units are in the names: `us`
+/// What a connection has counted since its start, and how it stands. `packetsReceivedAvgBelatedTime`
+/// is left out: nothing here measures it. Units are in the names: `us`
 /// and `ms` are times, `mbps` is 10^6 bits in a second; bytes are those of payloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,6 +33,8 @@ pub struct Statistics {
     pub packets_sent_km: u64,
     #[serde(rename = "packetsReceivedKM")]
     pub packets_received_km: u64,
+    /// Time with something to be sent or acknowledged.
+    pub us_snd_duration: u64,
     /// Packets that came when they were there already or given up.
     pub packets_received_belated: u64,
     /// Packets too late to be sent.
@@ -43,11 +46,17 @@ pub struct Statistics {
     pub bytes_received: u64,
     pub bytes_sent_unique: u64,
     pub bytes_received_unique: u64,
+    /// By the mean length of packets, as the lost ones' is not known.
+    pub bytes_received_loss: u64,
     pub bytes_retrans: u64,
     pub bytes_received_retrans: u64,
     pub bytes_received_belated: u64,
     pub bytes_send_drop: u64,
+    /// By the mean length of packets.
+    pub bytes_received_drop: u64,
     pub bytes_received_undecrypt: u64,
+    /// Between two packets, by the limit that is set; 0 without one.
+    pub us_packets_send_period: f64,
     /// Packets that the peer has room for.
     pub packets_flow_window: u64,
     /// Packets sent and not acknowledged.
@@ -56,6 +65,10 @@ pub struct Statistics {
     pub ms_rtt: f64,
     pub mbps_send_rate: f64,
     pub mbps_receive_rate: f64,
+    /// As the peer measures it, which a reader does; 0 where nobody said.
+    pub mbps_link_capacity: f64,
+    pub bytes_avail_send_buf: u64,
+    pub bytes_avail_receive_buf: u64,
     /// The limit that is set; 0 is none.
     #[serde(rename = "mbpsMaxBW")]
     pub mbps_max_bw: f64,
@@ -68,9 +81,14 @@ pub struct Statistics {
     pub ms_send_tsb_pd_delay: u64,
     pub packets_receive_buf: u64,
     pub bytes_receive_buf: u64,
+    pub ms_receive_buf: u64,
     /// The latency that both sides agreed on for what is received.
     pub ms_receive_tsb_pd_delay: u64,
+    /// 0: what is missing is asked for at once.
+    pub packets_reorder_tolerance: u64,
+    /// Bytes sent again in 100 bytes sent.
     pub packets_send_loss_rate: f64,
+    /// Bytes received again in 100 bytes received.
     pub packets_received_loss_rate: f64,
     /// Jumps of a reader that was too slow to the next key frame, in packets of media.
     pub outbound_frames_discarded: u64,
