@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use super::Role;
 use super::counters::{add, sub};
 use super::end::End;
@@ -62,22 +64,24 @@ impl Worker {
         let number = known.unwrap_or_else(|| {
             let number = self.number();
             let source = reader.name().clone();
+            let (audience, heard) = watch::channel(0);
             let feed = tokio::spawn(stream::feed(
                 number,
                 name.clone(),
                 reader,
                 Arc::clone(&self.settings.views),
                 self.settings.config.rejoin_timeout,
+                heard,
                 self.events.clone(),
             ));
             let hub = self.settings.hub.clone();
-            let stream = Stream::new(name.clone(), source, hub, feed.abort_handle());
+            let stream = Stream::new(name.clone(), source, hub, audience, feed.abort_handle());
             self.streams.insert(number, stream);
             self.names.insert(name.clone(), number);
             number
         });
         if let Some(stream) = self.streams.get_mut(&number) {
-            stream.viewers.push(key);
+            stream.join(key);
         }
         number
     }
@@ -188,7 +192,7 @@ impl Worker {
 
     fn unwatch(&mut self, number: u64, key: Key) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
-        stream.viewers.retain(|viewer| *viewer != key);
+        stream.leave(key);
         if stream.viewers.is_empty() {
             self.names.remove(&stream.name);
             self.streams.remove(&number);

@@ -61,7 +61,7 @@ use crate::hub::Hub;
 
 pub use crate::views::{HubViews, ViewError, Views};
 pub use counters::{Counters, Histogram, HistogramSnapshot};
-pub use messages::{LABEL, Messages, NoMessages, Speaker};
+pub use messages::{Answer, LABEL, Messages, NoMessages, Speaker};
 pub use sdp::SdpError;
 pub use status::{SessionState, SessionStatus};
 

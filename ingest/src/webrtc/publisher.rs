@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use pipeline::packet::AudioTrack;
-use pipeline::{Codec, Packet, TrackKind, Tracks, h264};
+use pipeline::{Codec, Packet, Pts, TrackKind, Tracks, h264};
 
 use super::answer::Agreed;
 use super::counters::{Counters, add};
@@ -287,6 +287,11 @@ impl Publisher {
             data: kept.payload,
             arrived: kept.arrived,
         });
+    }
+
+    /// The timestamp that the picture of this name came with; `None` before the first.
+    pub(crate) fn rtp_time(&self, pts: Pts) -> Option<RtpTime> {
+        self.clock.rtp_time(TrackKind::Video, pts)
     }
 
     /// Writes the feedback whose time has come.

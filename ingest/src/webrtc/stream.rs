@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use pipeline::{Codec, Packet, TrackKind, Tracks};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::mux::Key;
 use super::worker::Event;
@@ -37,6 +37,8 @@ pub(crate) struct Stream {
     video: Ring,
     audio: Ring,
     pub(crate) viewers: Vec<Key>,
+    /// Tells the feed how many they are.
+    audience: watch::Sender<u64>,
     feed: tokio::task::AbortHandle,
     complained: bool,
     turn: usize,
@@ -48,6 +50,7 @@ impl Stream {
         name: StreamName,
         source: StreamName,
         hub: Hub,
+        audience: watch::Sender<u64>,
         feed: tokio::task::AbortHandle,
     ) -> Self {
         Self {
@@ -59,6 +62,7 @@ impl Stream {
             video: Ring::new(RingLimits::default()),
             audio: Ring::new(RingLimits { bytes: 1 << 20, packets: 4096, ..RingLimits::default() }),
             viewers: Vec::new(),
+            audience,
             feed,
             complained: false,
             turn: 0,
@@ -100,6 +104,18 @@ impl Stream {
         }
     }
 
+    /// Adds a viewer.
+    pub(crate) fn join(&mut self, key: Key) {
+        self.viewers.push(key);
+        self.audience.send_replace(self.viewers.len() as u64);
+    }
+
+    /// A viewer leaves.
+    pub(crate) fn leave(&mut self, key: Key) {
+        self.viewers.retain(|viewer| *viewer != key);
+        self.audience.send_replace(self.viewers.len() as u64);
+    }
+
     /// Where among the viewers the next frame begins.
     pub(crate) fn turn(&mut self) -> usize {
         self.turn = self.turn.wrapping_add(TURN_STEP);
@@ -137,26 +153,41 @@ impl Drop for Stream {
 }
 
 /// Carries a stream's packets to the worker, over the publisher's going and coming back. A full
-/// queue makes it wait, and the hub then tells it what it missed.
+/// queue makes it wait, and the hub then tells it what it missed. It counts as all of the stream's
+/// viewers, whose number `audience` has.
 pub(crate) async fn feed(
     stream: u64,
     name: StreamName,
     mut reader: Reader,
     views: Arc<dyn Views>,
     rejoin: Duration,
+    mut audience: watch::Receiver<u64>,
     events: mpsc::Sender<Event>,
 ) {
     let begun = Instant::now();
+    let presence = |online| events.send(Event::Presence { stream, online });
     loop {
-        match reader.next().await {
-            Item::End => match again(&name, views.as_ref(), rejoin).await {
-                Some(next) => reader = next,
-                None => {
+        let item = tokio::select! {
+            biased;
+            Ok(()) = audience.changed() => {
+                reader.set_audience(*audience.borrow_and_update());
+                continue;
+            }
+            item = reader.next() => item,
+        };
+        match item {
+            Item::End => {
+                // Without a worker nobody has to be told.
+                let _ = presence(false).await;
+                let Some(next) = again(&name, views.as_ref(), rejoin).await else {
                     let _ =
                         events.send(Event::Feed { stream, item: Item::End, written: None }).await;
                     return;
-                }
-            },
+                };
+                let _ = presence(true).await;
+                reader = next;
+                reader.set_audience(*audience.borrow());
+            }
             item => {
                 // What was cached when this began says nothing about latency.
                 let written = reader.last_written().filter(|&at| at >= begun);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pipeline::{Ticks, TrackKind};
+use pipeline::{Pts, Ticks, TrackKind};
 use rand::Rng;
 
 use super::answer::{Agreed, CNAME, Medium};
@@ -196,6 +196,12 @@ impl Viewer {
             let counts = (track.mapping.packets(), track.mapping.bytes());
             compound.sender_report(ssrc, clock.wall(io.now), time, counts, &[]).cname(ssrc, CNAME);
         }
+    }
+
+    /// The timestamp that a picture of this name has for the viewer; `None` before its first.
+    pub(crate) fn rtp_time(&self, pts: Pts) -> Option<RtpTime> {
+        let at = self.clock.as_ref()?.at(pts)?;
+        Some(self.video.as_ref()?.mapping.time_at(at))
     }
 
     /// When [`Self::timeout`] is due.

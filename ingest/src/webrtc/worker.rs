@@ -20,7 +20,7 @@ use super::counters::{Counters, add};
 use super::dtls::Identity;
 use super::end::{End, Patience};
 use super::links;
-use super::messages::{Messages, NoMessages, Speaker};
+use super::messages::{Answer, Messages, NoMessages, Speaker, presence};
 use super::mux::{Key, Mux};
 use super::order::Command;
 use super::session::{Io, Media, Session};
@@ -65,7 +65,12 @@ pub(crate) enum Event {
     Answer {
         key: Key,
         channel: u32,
-        answer: Option<String>,
+        answer: Option<Answer>,
+    },
+    /// A stream's publisher went, or one is there again.
+    Presence {
+        stream: u64,
+        online: bool,
     },
 }
 
@@ -293,9 +298,10 @@ impl Worker {
             Event::Arrived { link, datagram } => self.linked(now, link, &datagram),
             Event::Hangup { link } => self.hung_up(link),
             Event::Answer { key, channel, answer } => self.with(now, key, |session, io, _| {
-                session.answer(io, channel, answer.as_deref());
+                session.answer(io, channel, answer);
                 Ok(())
             }),
+            Event::Presence { stream, online } => self.tell_viewers(now, stream, presence(online)),
             Event::Feed { stream: number, item, written } => {
                 let Some(stream) = self.streams.get_mut(&number) else { return };
                 match item {
@@ -339,6 +345,17 @@ impl Worker {
         }
         viewers.clear();
         self.audience = viewers;
+    }
+
+    /// Says something to all viewers of a stream that have a data channel.
+    fn tell_viewers(&mut self, now: Instant, stream: u64, text: &str) {
+        let viewers = self.streams.get(&stream).map(|stream| stream.viewers.clone());
+        for key in viewers.unwrap_or_default() {
+            self.with(now, key, |session, io, _| {
+                session.tell(io, text);
+                Ok(())
+            });
+        }
     }
 
     fn command(&mut self, command: Command) {
