@@ -19,6 +19,7 @@ use super::viewer::Viewer;
 use super::worker::{Event, Worker};
 use crate::hub::{KeyRequests, Reader};
 use crate::name::StreamName;
+use crate::views::Takes;
 
 impl Worker {
     pub(super) fn open(&mut self, open: Open) -> Result<(), OpenError> {
@@ -30,8 +31,8 @@ impl Worker {
         let key = Key(self.number());
         let facts = open.facts;
         let media = match open.media {
-            OpenMedia::View(reader) => {
-                let number = self.watch(&facts.stream, reader, key);
+            OpenMedia::View(reader, takes) => {
+                let number = self.watch(&facts.stream, (reader, takes), key);
                 add(&self.settings.counters.viewers, 1);
                 Media::Viewer(Box::new(Viewer::new(&open.agreed, number)))
             }
@@ -58,9 +59,15 @@ impl Worker {
         self.next
     }
 
-    /// Adds a viewer to its stream, which is read once for all of them.
-    fn watch(&mut self, name: &StreamName, reader: Reader, key: Key) -> u64 {
-        let known = self.names.get(name).copied();
+    /// Adds a viewer to its stream, which is read once for all who get the same form of it.
+    fn watch(
+        &mut self,
+        name: &StreamName,
+        (reader, takes): (Reader, &'static Takes),
+        key: Key,
+    ) -> u64 {
+        let place = (name.clone(), reader.name().clone());
+        let known = self.names.get(&place).copied();
         let number = known.unwrap_or_else(|| {
             let number = self.number();
             let source = reader.name().clone();
@@ -69,7 +76,7 @@ impl Worker {
                 number,
                 name.clone(),
                 reader,
-                Arc::clone(&self.settings.views),
+                (Arc::clone(&self.settings.views), takes),
                 self.settings.config.rejoin_timeout,
                 heard,
                 self.events.clone(),
@@ -77,7 +84,7 @@ impl Worker {
             let hub = self.settings.hub.clone();
             let stream = Stream::new(name.clone(), source, hub, audience, feed.abort_handle());
             self.streams.insert(number, stream);
-            self.names.insert(name.clone(), number);
+            self.names.insert(place, number);
             number
         });
         if let Some(stream) = self.streams.get_mut(&number) {
@@ -147,6 +154,19 @@ impl Worker {
         }
     }
 
+    /// Ends viewers that did not agree on what their stream is now: they have to ask again.
+    pub(super) fn end_misfits(&mut self, now: Instant, number: u64) {
+        let Some(stream) = self.streams.get(&number) else { return };
+        let misfit = |key: &&Key| match self.sessions.get(key).map(|session| &session.media) {
+            Some(Media::Viewer(viewer)) => !viewer.fits(stream),
+            _ => false,
+        };
+        let keys: Vec<Key> = stream.viewers.iter().filter(misfit).copied().collect();
+        for key in keys {
+            self.end(now, key, End::Recoded);
+        }
+    }
+
     pub(super) fn end(&mut self, now: Instant, key: Key, end: End) {
         let Some(mut session) = self.sessions.remove(&key) else { return };
         if end != End::Panicked {
@@ -194,7 +214,7 @@ impl Worker {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         stream.leave(key);
         if stream.viewers.is_empty() {
-            self.names.remove(&stream.name);
+            self.names.retain(|_, known| *known != number);
             self.streams.remove(&number);
         }
     }

@@ -19,7 +19,6 @@ use crate::rtp::clock::{Ntp, ViewerClock};
 use crate::rtp::frame::FramePackets;
 use crate::rtp::join::{Advice, Join, JoinLimits};
 use crate::rtp::mapping::{Mapping, Placed};
-use crate::rtp::opus;
 use crate::rtp::packet::{ExtSeq, Header, PlayoutDelay, RtpTime, Seq};
 use crate::rtp::rtcp::{Compound, Message, ReportBlocks};
 use crate::rtp::rtx;
@@ -69,7 +68,8 @@ struct Track {
 }
 
 impl Track {
-    fn new(medium: &Medium, rate: u32) -> Self {
+    fn new(medium: &Medium) -> Self {
+        let rate = medium.clock_rate();
         let mut random = rand::rng();
         let first = Seq(random.random());
         Self {
@@ -79,6 +79,11 @@ impl Track {
             lost: 0,
         }
     }
+
+    /// Whether the stream has nothing of this kind, or in the coding that was agreed on.
+    fn fits(&self, stream: &Stream, kind: TrackKind) -> bool {
+        stream.codec(kind).is_none_or(|codec| codec == self.medium.codec)
+    }
 }
 
 impl Viewer {
@@ -87,13 +92,21 @@ impl Viewer {
         Self {
             stream,
             clock: None,
-            video: agreed.video.as_ref().map(|medium| Track::new(medium, 90_000)),
-            audio: agreed.audio.as_ref().map(|medium| Track::new(medium, opus::CLOCK_RATE)),
+            video: agreed.video.as_ref().map(Track::new),
+            audio: agreed.audio.as_ref().map(Track::new),
             join: None,
             awaits_key: false,
             report_at: None,
             figures: Figures::default(),
         }
+    }
+
+    /// Whether what the stream has now is what was agreed on.
+    pub(crate) fn fits(&self, stream: &Stream) -> bool {
+        let fits = |track: &Option<Track>, kind| {
+            track.as_ref().is_none_or(|track| track.fits(stream, kind))
+        };
+        fits(&self.video, TrackKind::Video) && fits(&self.audio, TrackKind::Audio)
     }
 
     /// The handshake is through: begins at the newest key picture.
@@ -288,7 +301,7 @@ impl Viewer {
                     marker: frame.marker(sent.packet),
                     payload_type,
                     seq: number.seq(),
-                    time: sent.time,
+                    time: sent.time.plus(track.ticks(frame.offset(sent.packet))),
                     ssrc: track.medium.rtx_ssrc,
                 };
                 let bytes = header.write(&[], io.buffer);
@@ -322,6 +335,11 @@ impl Viewer {
 }
 
 impl Track {
+    /// In units of the payload's clock.
+    fn ticks(&self, time: Ticks) -> i64 {
+        time.0 * i64::from(self.medium.clock_rate()) / 90_000
+    }
+
     /// Writes the header of one packet. The same frame always gets the same one.
     fn header(
         &self,
@@ -335,7 +353,7 @@ impl Track {
             marker: frame.marker(index),
             payload_type: self.medium.payload_type,
             seq,
-            time,
+            time: time.plus(self.ticks(frame.offset(index))),
             ssrc: self.medium.ssrc,
         };
         match self.medium.playout_delay.filter(|_| frame.key) {

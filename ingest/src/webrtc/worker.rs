@@ -106,7 +106,8 @@ pub(crate) struct Worker {
     pub(super) secrets: HashMap<String, Key>,
     pub(super) others: Others,
     pub(super) streams: HashMap<u64, Stream>,
-    pub(super) names: HashMap<StreamName, u64>,
+    /// By the name that viewers ask for and that of the form which they get.
+    pub(super) names: HashMap<(StreamName, StreamName), u64>,
     pub(super) next: u64,
     pub(super) events: mpsc::Sender<Event>,
     /// Room for the viewers of the frame that is being sent.
@@ -305,7 +306,10 @@ impl Worker {
             Event::Feed { stream: number, item, written } => {
                 let Some(stream) = self.streams.get_mut(&number) else { return };
                 match item {
-                    Item::Tracks(tracks) => stream.set_tracks(tracks),
+                    Item::Tracks(tracks) => {
+                        stream.set_tracks(tracks);
+                        self.end_misfits(now, number);
+                    }
                     Item::Packet(packet) => {
                         if let Some(frame) = stream.packet(&packet) {
                             self.frame(now, number, &frame);
@@ -392,7 +396,19 @@ impl Worker {
                 list.sort_by_key(|(key, _)| *key);
                 let _ = reply.send(list.into_iter().map(|(_, status)| status).collect());
             }
+            #[cfg(test)]
+            Command::Break { id, reply } => {
+                let found = self.sessions.iter().find(|(_, session)| session.open.id == id);
+                if let Some(key) = found.map(|(key, _)| *key) {
+                    self.with(Instant::now(), key, |_, _, _| panic!("as a test wants it"));
+                }
+                let _ = reply.send(());
+            }
             Command::Stop => {}
         }
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use ingest::auth::{Access, Action, Grant, Refusal, Request};
-use ingest::webrtc::{Answer, Messages, Role, Speaker};
 use ingest::rtp::packet::RtpPacket;
+use ingest::webrtc::{Answer, Messages, Role, Speaker};
 use pipeline::Pts;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -26,9 +26,7 @@ impl Messages for Echo {
         let answer = format!("{} {role} {} {text}", from.stream, from.may_steer);
         let pts = text.strip_prefix("pts ").map(|pts| Pts(pts.parse().unwrap()));
         let answer = if pts.is_some() { "{\"is\":1}".to_owned() } else { answer };
-        Box::pin(async move {
-            (text != "say nothing").then_some(Answer { text: answer, pts })
-        })
+        Box::pin(async move { (text != "say nothing").then_some(Answer { text: answer, pts }) })
     }
 }
 
