@@ -107,6 +107,10 @@ impl Worker {
         task.abort_handle()
     }
 
+    pub(super) fn by_id(&self, id: &str) -> Option<Key> {
+        self.sessions.iter().find(|(_, session)| session.open.id == id).map(|(key, _)| *key)
+    }
+
     pub(super) fn by_secret(&self, role: Role, secret: &str) -> Option<Key> {
         let key = *self.secrets.get(secret)?;
         self.sessions.get(&key).is_some_and(|session| session.open.role == role).then_some(key)
@@ -151,6 +155,17 @@ impl Worker {
             self.sessions.iter().filter(|(_, s)| closed(s)).map(|(key, _)| *key).collect();
         for key in keys {
             self.end(now, key, End::Replaced);
+        }
+    }
+
+    /// Says something to all viewers of a stream that have a data channel.
+    pub(super) fn tell_viewers(&mut self, now: Instant, stream: u64, text: &str) {
+        let viewers = self.streams.get(&stream).map(|stream| stream.viewers.clone());
+        for key in viewers.unwrap_or_default() {
+            self.with(now, key, |session, io, _| {
+                session.tell(io, text);
+                Ok(())
+            });
         }
     }
 

@@ -11,7 +11,7 @@ use pipeline::packet::AudioTrack;
 use pipeline::{Codec, Packet, Pts, TrackKind, Tracks, video};
 
 use super::answer::{Agreed, Medium};
-use super::counters::{Counters, add};
+use super::counters::add;
 use super::line::{Kept, Line};
 use super::session::Io;
 use super::viewer::Figures;
@@ -139,9 +139,7 @@ impl Publisher {
         if let Some(rate) = &mut self.rate {
             rate.on_packet(io.now, packet.len());
         }
-        if let Some(number) = self.transport_cc.and_then(|id| head.extension(id))
-            && let &[high, low] = number
-        {
+        if let Some(&[high, low]) = self.transport_cc.and_then(|id| head.extension(id)) {
             self.arrivals.on_packet(io.now, Seq(u16::from_be_bytes([high, low])));
         }
         for kind in [TrackKind::Video, TrackKind::Audio] {
@@ -394,11 +392,5 @@ impl Publisher {
         let video = self.video.as_ref().map(|video| video.line.reorder.counts().recovered);
         let audio = self.audio.as_ref().map(|audio| audio.line.reorder.counts().recovered);
         video.unwrap_or(0) + audio.unwrap_or(0)
-    }
-
-    /// Counts what came, for all sessions together.
-    pub(crate) fn count(counters: &Counters, bytes: usize) {
-        add(&counters.packets_received, 1);
-        add(&counters.bytes_received, bytes as u64);
     }
 }

@@ -282,7 +282,8 @@ impl Session {
             Ok(packet) => {
                 self.heard = io.now;
                 self.ice.heard(io.now);
-                Publisher::count(io.counters, datagram.len());
+                add(&io.counters.packets_received, 1);
+                add(&io.counters.bytes_received, datagram.len() as u64);
                 publisher.rtp(io, packet);
             }
             Err(error) => {

@@ -182,7 +182,7 @@ pub(crate) async fn feed(
     events: mpsc::Sender<Event>,
 ) {
     let begun = Instant::now();
-    let presence = |online| events.send(Event::Presence { stream, online });
+    let presence = |online| events.send(Event::Presence(stream, online));
     loop {
         let item = tokio::select! {
             biased;

@@ -67,11 +67,8 @@ pub(crate) enum Event {
         channel: u32,
         answer: Option<Answer>,
     },
-    /// A stream's publisher went, or one is there again.
-    Presence {
-        stream: u64,
-        online: bool,
-    },
+    /// A stream has a publisher again, or not any more.
+    Presence(u64, bool),
 }
 
 /// Who answers messages of data channels, and where.
@@ -302,7 +299,7 @@ impl Worker {
                 session.answer(io, channel, answer);
                 Ok(())
             }),
-            Event::Presence { stream, online } => self.tell_viewers(now, stream, presence(online)),
+            Event::Presence(stream, online) => self.tell_viewers(now, stream, presence(online)),
             Event::Feed { stream: number, item, written } => {
                 let Some(stream) = self.streams.get_mut(&number) else { return };
                 match item {
@@ -351,17 +348,6 @@ impl Worker {
         self.audience = viewers;
     }
 
-    /// Says something to all viewers of a stream that have a data channel.
-    fn tell_viewers(&mut self, now: Instant, stream: u64, text: &str) {
-        let viewers = self.streams.get(&stream).map(|stream| stream.viewers.clone());
-        for key in viewers.unwrap_or_default() {
-            self.with(now, key, |session, io, _| {
-                session.tell(io, text);
-                Ok(())
-            });
-        }
-    }
-
     fn command(&mut self, command: Command) {
         // Who asked may have gone meanwhile: then nobody hears the answer, and that is all.
         match command {
@@ -379,8 +365,7 @@ impl Worker {
                 let _ = reply.send(key.is_some());
             }
             Command::Kick { id, reply } => {
-                let found = self.sessions.iter().find(|(_, session)| session.open.id == id);
-                let key = found.map(|(key, _)| *key);
+                let key = self.by_id(&id);
                 if let Some(key) = key {
                     self.end(Instant::now(), key, End::Kicked);
                 }
@@ -398,8 +383,7 @@ impl Worker {
             }
             #[cfg(test)]
             Command::Break { id, reply } => {
-                let found = self.sessions.iter().find(|(_, session)| session.open.id == id);
-                if let Some(key) = found.map(|(key, _)| *key) {
+                if let Some(key) = self.by_id(&id) {
                     self.with(Instant::now(), key, |_, _, _| panic!("as a test wants it"));
                 }
                 let _ = reply.send(());
