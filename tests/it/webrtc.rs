@@ -1,5 +1,7 @@
 //! WebRTC in all its codings, and its data channel, with a real browser.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
@@ -16,30 +18,45 @@ fn alive(pictures: &[Picture]) {
     assert!(pictures.iter().any(|picture| picture.left != first.left), "a still picture");
 }
 
+/// Waits until so many forms of streams are made, so many of them with pictures re-encoded.
+async fn until_forms(node: &Running, wanted: (usize, usize)) {
+    let end = Instant::now() + programs::PATIENCE;
+    loop {
+        let made = node.node.parts().bridges.as_ref().map(|bridges| bridges.counts());
+        if made == Some(wanted) {
+            return;
+        }
+        assert!(Instant::now() < end, "{made:?} forms are made, not {wanted:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn chromium_publishes_vp8_vp9_and_av1_and_every_viewer_sees_them() {
     let _alone = alone().await;
-    let node = Running::start(|_| {}).await;
+    let node = Running::start(|settings| settings.pipeline.graph = "none".into()).await;
     let mut browser = Browser::start().await;
     for codec in ["VP8", "VP9", "AV1"] {
         let stream = codec.to_lowercase();
-        browser.publish_in("camera", &node.http(&format!("{stream}/whip")), codec).await;
+        let (camera, own, h264) =
+            (format!("camera-{stream}"), format!("own-{stream}"), format!("h264-{stream}"));
+        browser.publish_in(&camera, &node.http(&format!("{stream}/whip")), codec).await;
         let status = node.until_pictures(&stream, 10).await;
-        let camera = find(&status, &stream).unwrap();
-        assert_eq!(camera["video"]["codec"], codec, "{camera:#}");
+        let seen = find(&status, &stream).unwrap();
+        assert_eq!(seen["video"]["codec"], codec, "{seen:#}");
         let whep = node.http(&format!("{stream}/whep"));
         // As it was published, and as those see it who have nothing but H.264.
-        browser.watch_in("own", &whep, codec).await;
-        browser.watch_in("h264", &whep, "H264").await;
-        for page in ["own", "h264"] {
-            alive(&browser.client.until_pictures(Some(page), 30).await);
-        }
-        let forms = node.node.parts().bridges.as_ref().map(|bridges| bridges.counts());
-        assert_eq!(forms.map(|(all, _)| all), Some(2), "the stream's processing and one viewer");
-        for page in ["camera", "own", "h264"] {
+        browser.watch_in(&own, &whep, codec).await;
+        alive(&browser.client.until_pictures(Some(&own), 30).await);
+        until_forms(&node, (0, 0)).await;
+        browser.watch_in(&h264, &whep, "H264").await;
+        alive(&browser.client.until_pictures(Some(&h264), 30).await);
+        until_forms(&node, (1, 1)).await;
+        for page in [&camera, &own, &h264] {
             browser.close(page).await;
         }
         node.until_idle().await;
+        until_forms(&node, (0, 0)).await;
     }
     browser.client.finish().await;
     node.stop().await;
