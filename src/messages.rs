@@ -4,17 +4,21 @@
 //! ```text
 //! {"id":"1","type":"graph"}                 -> {"id":"1","type":"graph","prompt":{...}}
 //! {"id":"2","type":"update","prompt":{...}} -> {"id":"2","type":"update","update_id":"...",
-//!                                               "state":"applied","pts":900000}
+//!                                               "state":"applied","pts":900000,"rtp":123456}
 //!                                              or "state":"refused","error":{...}
 //!                                              or "state":"pending"
 //! ```
+//!
+//! `pts` names the first picture that the change affects, `rtp` is the timestamp which that picture
+//! has in the RTP packets of the one who asked.
 //!
 //! What cannot be done is answered with `{"id","type","error":{"type","message"}}`. The graph is
 //! shown to whoever may watch, as the pages show it; it is changed by whoever may publish.
 
 use futures_util::future::BoxFuture;
 use ingest::StreamName;
-use ingest::webrtc::{Messages, Speaker};
+use ingest::webrtc::{Answer, Messages, Speaker};
+use pipeline::Pts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -33,9 +37,13 @@ impl Steering {
 }
 
 impl Messages for Steering {
-    fn message(&self, from: Speaker, text: String) -> BoxFuture<'static, Option<String>> {
+    fn message(&self, from: Speaker, text: String) -> BoxFuture<'static, Option<Answer>> {
         let gateway = self.gateway.clone();
-        Box::pin(async move { Some(answer(&gateway, &from, &text).await.to_string()) })
+        Box::pin(async move {
+            let answer = answer(&gateway, &from, &text).await;
+            let pts = answer["pts"].as_i64().map(Pts);
+            Some(Answer { text: answer.to_string(), pts })
+        })
     }
 }
 

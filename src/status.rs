@@ -253,7 +253,7 @@ struct WebRtcView {
 impl WebRtcView {
     fn of(needs: &Needs, running: bool) -> Self {
         Self {
-            picture_reencoded: needs.picture.clone(),
+            picture_reencoded: needs.picture.as_ref().map(|(_, why)| why.clone()),
             sound_reencoded: needs.sound.as_ref().map(|(_, why)| why.clone()),
             running,
         }

@@ -292,6 +292,7 @@ class Session {
   #wake = () => {};
   #previous = null;
   #channel = null;
+  #away = false;
   #asked = 0;
   /** Questions without an answer, by id. */
   #questions = new Map();
@@ -357,6 +358,7 @@ class Session {
     this.#channel = channel;
     channel.addEventListener("message", ({ data }) => {
       const document = JSON.parse(data);
+      if (document.type === "stream") return this.#presence(document.state === "online");
       this.#questions.get(document.id)?.answer(document);
     });
     channel.addEventListener("close", () => {
@@ -364,6 +366,13 @@ class Session {
       this.#channel = null;
       for (const { fail } of [...this.#questions.values()]) fail("the data channel was closed");
     });
+  }
+
+  /** The node says that the publisher left, or that one is there again. */
+  #presence(online) {
+    this.#away = !online;
+    this.#previous = null;
+    this.#say(online ? "live" : "waiting", online ? "" : "the publisher left");
   }
 
   /**
@@ -418,7 +427,8 @@ class Session {
       prepare(peer, resolve);
       if (sends) peer.addEventListener("connectionstatechange", () => peer.connectionState === "connected" && resolve());
     });
-    if (this.#options.channel) this.#listen(peer.createDataChannel(CHANNEL));
+    this.#away = false;
+    if (this.#options.channel || !this.#options.sends) this.#listen(peer.createDataChannel(CHANNEL));
     let resource = null;
     let timer = 0;
     try {
@@ -517,7 +527,8 @@ class Session {
     if (!before) return;
     if (now.bytes !== before.bytes) now.movedAt = now.at;
     else now.movedAt = before.movedAt ?? before.at;
-    if (!this.#options.sends && now.at - now.movedAt > SILENCE_MS) {
+    // The node ends the session itself when the publisher stays away.
+    if (!this.#options.sends && !this.#away && now.at - now.movedAt > SILENCE_MS) {
       this.#broken("nothing came for some seconds");
       return;
     }

@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "webrtc-fragment", run: webrtc::fragment, seeds: webrtc::FRAGMENT_SEEDS },
     Target { name: "webrtc-datagram", run: webrtc::datagram, seeds: webrtc::DATAGRAM_SEEDS },
     Target { name: "webrtc-channels", run: webrtc::channels, seeds: webrtc::CHANNELS_SEEDS },
+    Target { name: "webrtc-tcp", run: webrtc::tcp, seeds: webrtc::TCP_SEEDS },
     Target { name: "webrtc-path", run: webrtc::path, seeds: webrtc::PATH_SEEDS },
 ];
 

@@ -9,6 +9,8 @@ mod caller;
 mod channels;
 #[path = "webrtc/clients.rs"]
 mod clients;
+#[path = "webrtc/codings.rs"]
+mod codings;
 #[path = "webrtc/harness.rs"]
 mod harness;
 #[path = "webrtc/http.rs"]

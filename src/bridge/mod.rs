@@ -90,6 +90,9 @@ impl Bridges {
             return Ok(plain);
         }
         drop(plain);
+        if let Some((None, why)) = needs.picture {
+            return Err(ViewError::Unplayable { name, why });
+        }
         let form = name.derived(&needs.kind());
         let mut ready = self.begin(&name, &form, needs)?;
         let late = || ViewError::Busy { name: name.clone(), why: "its form takes too long".into() };
@@ -199,7 +202,7 @@ impl Work {
                             Some(video) if self.needs.picture.is_some() => {
                                 // What comes out is known with the first picture.
                                 tracks.video = None;
-                                engine = reencoder(&self.name, video, pictures.clone());
+                                engine = reencoder(&self.name, video, self.into(), pictures.clone());
                                 if let Some(engine) = &engine {
                                     engine.start_at(self.edge);
                                 }
@@ -255,6 +258,11 @@ impl Work {
         }
     }
 
+    /// What pictures are made into.
+    fn into(&self) -> Codec {
+        self.needs.picture.as_ref().and_then(|(codec, _)| *codec).unwrap_or(Codec::H264)
+    }
+
     /// Lets readers in when the live edge is reached.
     fn reached(&self, edge: bool) {
         if edge && !*self.ready.borrow() {
@@ -281,6 +289,7 @@ fn transcoder(
 fn reencoder(
     name: &StreamName,
     track: &VideoTrack,
+    into: Codec,
     pictures: mpsc::Sender<(Packet, VideoTrack)>,
 ) -> Option<Engine> {
     let decoder_track = track.clone();
@@ -289,8 +298,9 @@ fn reencoder(
         codec: track.codec,
         decoder: Box::new(move || codecs::video::decoder(&decoder_track)),
         graph: Box::new(|_| Ok(Box::new(Unchanged) as _)),
-        encoder: Box::new(|settings| {
-            codecs::h264::Encoder::new(settings).map(|encoder| Box::new(encoder) as _)
+        encoder: Box::new(move |settings| match into {
+            Codec::Vp8 => codecs::vp8::Encoder::new(settings).map(|encoder| Box::new(encoder) as _),
+            _ => codecs::h264::Encoder::new(settings).map(|encoder| Box::new(encoder) as _),
         }),
         frames_per_second: 30.0,
         bitrate: None,

@@ -1,13 +1,15 @@
 //! What has to be done to a stream so that a kind of reader can take it, and why.
 
 use ingest::views::Takes;
-use pipeline::{Codec, Tracks, h264};
+use pipeline::packet::VideoTrack;
+use pipeline::{Codec, Tracks, h264, video};
 
 /// What has to be done to a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Why the pictures are re-encoded, if they are.
-    pub picture: Option<String>,
+    /// What the pictures are made into, and why, if they are; no codec if none of those that we
+    /// make will do.
+    pub picture: Option<(Option<Codec>, String)>,
     /// What the sound is made into, and why, if it is.
     pub sound: Option<(Codec, String)>,
 }
@@ -16,22 +18,9 @@ impl Needs {
     /// What a stream of these tracks needs; `reordered` when its pictures come out of order.
     pub fn of(tracks: &Tracks, reordered: bool, takes: &Takes) -> Self {
         let picture = tracks.video.as_ref().and_then(|video| {
-            if !takes.video.contains(&video.codec) {
-                return Some(format!("{} readers do not all take {}", takes.label, video.codec));
-            }
-            if takes.reordering {
-                return None;
-            }
-            let stated = match video.codec {
-                Codec::H264 => {
-                    let mut assembler = h264::Assembler::new();
-                    let _ = assembler.configure_annex_b(&video.parameter_sets);
-                    assembler.sps().and_then(h264::webrtc_obstacle)
-                }
-                _ => None,
-            };
-            let seen = reordered.then_some(h264::Obstacle::Reordering(1));
-            stated.or(seen).map(|obstacle| obstacle.to_string())
+            let why = obstacle(video, reordered, takes)?;
+            let made = |codec: &&Codec| matches!(codec, Codec::H264 | Codec::Vp8);
+            Some((takes.video.iter().find(made).copied(), why))
         });
         let sound = tracks.audio.as_ref().and_then(|audio| {
             let made = |codec: &&Codec| matches!(codec, Codec::Opus | Codec::Aac);
@@ -49,11 +38,36 @@ impl Needs {
 
     /// The form's name behind that of its stream.
     pub(super) fn kind(&self) -> String {
-        let picture = self.picture.as_ref().map(|_| Codec::H264);
+        let picture = self.picture.as_ref().and_then(|(codec, _)| *codec);
         let sound = self.sound.as_ref().map(|(codec, _)| *codec);
         let made = picture.into_iter().chain(sound);
         made.map(|codec| codec.name().to_lowercase()).collect::<Vec<_>>().join("+")
     }
+}
+
+/// Why such readers cannot take pictures of a track as they are.
+fn obstacle(track: &VideoTrack, reordered: bool, takes: &Takes) -> Option<String> {
+    if !takes.video.contains(&track.codec) {
+        return Some(format!("{} readers do not all take {}", takes.label, track.codec));
+    }
+    if takes.reordering {
+        return None;
+    }
+    let stated = match track.codec {
+        Codec::H264 => {
+            let mut assembler = h264::Assembler::new();
+            let _ = assembler.configure_annex_b(&track.parameter_sets);
+            assembler.sps().and_then(h264::webrtc_obstacle)
+        }
+        // What a stream does not say of itself is taken for the usual.
+        _ => video::Description::of(track).ok().and_then(|is| {
+            let depth = (is.bit_depth > 8).then_some(h264::Obstacle::BitDepth(is.bit_depth));
+            let chroma = is.chroma_format != h264::ChromaFormat::Yuv420;
+            depth.or_else(|| chroma.then_some(h264::Obstacle::Chroma(is.chroma_format)))
+        }),
+    };
+    let seen = reordered.then_some(h264::Obstacle::Reordering(1));
+    stated.or(seen).map(|obstacle| obstacle.to_string())
 }
 
 #[cfg(test)]
@@ -83,10 +97,22 @@ mod tests {
         assert!(needs(Codec::H264, None, false).nothing());
         let aac = needs(Codec::H264, Some(Codec::Aac), false);
         assert_eq!((aac.picture, aac.sound.is_some()), (None, true));
-        let reordered = needs(Codec::H264, None, true).picture.unwrap();
+        let (_, reordered) = needs(Codec::H264, None, true).picture.unwrap();
         assert!(reordered.contains("B-frames"), "{reordered}");
         assert!(needs(Codec::Hevc, None, false).picture.is_some());
         assert_eq!(needs(Codec::Hevc, Some(Codec::Aac), false).kind(), "h264+opus");
+    }
+
+    #[test]
+    fn pictures_are_made_into_what_the_reader_wants_most_of_what_can_be_made() {
+        let into = |video: &'static [Codec]| {
+            let takes = Takes { video, ..Takes::WEBRTC };
+            Needs::of(&tracks(Codec::Hevc, None), false, &takes).picture.map(|(into, _)| into)
+        };
+        assert_eq!(into(&[Codec::Vp8, Codec::Vp9]), Some(Some(Codec::Vp8)));
+        assert_eq!(into(&[Codec::H264, Codec::Vp8]), Some(Some(Codec::H264)));
+        assert_eq!(into(&[Codec::Av1]), Some(None));
+        assert_eq!(into(&[Codec::H264, Codec::Hevc]), None);
     }
 
     #[test]

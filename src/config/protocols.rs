@@ -62,8 +62,25 @@ pub struct WebRtc {
     pub workers: u8,
     /// Further addresses offered to peers: the public address behind a NAT, say.
     pub hosts: Vec<IpAddr>,
+    /// STUN and TURN servers that clients are told of.
+    pub ice_servers: Vec<IceServer>,
     /// Sessions at the same time.
     pub sessions_max: usize,
+}
+
+/// A STUN or TURN server. With `secret` clients get credentials that end after an hour; with `user`
+/// and `password` all get these.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IceServer {
+    /// `stun:host:port` or `turn:host:port?transport=udp`.
+    pub url: String,
+    /// The name for all.
+    pub user: String,
+    /// The password for all.
+    pub password: String,
+    /// What is shared with the TURN server (`static-auth-secret` of coturn).
+    pub secret: String,
 }
 
 impl Default for WebRtc {
@@ -73,6 +90,7 @@ impl Default for WebRtc {
             tcp: true,
             workers: 0,
             hosts: Vec::new(),
+            ice_servers: Vec::new(),
             sessions_max: 10_000,
         }
     }

@@ -1,11 +1,16 @@
 //! WebRTC media and its HTTP routes, which the node joins to its pages.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use ingest::webrtc::{Config, Server};
+use ingest::webrtc::{Config, IceServer, Login, Server};
 
 use super::{Edge, cannot_bind};
+use crate::config;
+
+/// How long a client may use a TURN server with credentials of its own.
+const TURN_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// Starts it.
 pub(crate) fn start(edge: &Edge) -> Result<Server> {
@@ -15,6 +20,7 @@ pub(crate) fn start(edge: &Edge) -> Result<Server> {
         tcp: settings.webrtc.tcp,
         workers: settings.webrtc.workers,
         advertised: settings.webrtc.hosts.iter().map(IpAddr::to_string).collect(),
+        ice_servers: settings.webrtc.ice_servers.iter().map(ice_server).collect(),
         origins: settings.http.allow_origins.clone(),
         sessions_max: settings.webrtc.sessions_max,
         take_over: settings.rtmp.take_over,
@@ -26,4 +32,14 @@ pub(crate) fn start(edge: &Edge) -> Result<Server> {
     let (running, until) = (server.clone(), edge.stop.clone());
     edge.tasks.spawn(running.run(async move { until.cancelled().await }));
     Ok(server)
+}
+
+fn ice_server(server: &config::IceServer) -> IceServer {
+    let config::IceServer { url, user, password, secret } = server.clone();
+    let login = match (secret.is_empty(), user.is_empty()) {
+        (false, _) => Login::Timed { secret, lifetime: TURN_LIFETIME },
+        (true, false) => Login::Fixed { user, password },
+        (true, true) => Login::Open,
+    };
+    IceServer { url, login }
 }

@@ -4,6 +4,8 @@
 //   {"do":"watch","page":"a","whep":"http://.../cam/whep"}       a bare RTCPeerConnection
 //   {"do":"open","page":"a","url":"http://.../cam/"}             a page of the product with a <video>
 //   {"do":"publish","page":"a","whip":"http://.../cam/whip"}     camera and microphone, bare
+//   "codec":"VP9" with either of them: that coding of pictures and no other
+//   {"do":"tell","page":"a","text":"..."}                        on the data channel of "watch"
 //   {"do":"click","page":"a","selector":"button"}
 //   {"do":"shot","page":"a","path":"/tmp/a.png"}
 //   {"do":"close","page":"a"}
@@ -39,7 +41,7 @@ window.hangUp = async () => {
   if (window.session) await fetch(window.session, { method: "DELETE" });
   window.pc?.close();
 };
-window.h264 = (kind) => kind.getCapabilities("video").codecs.filter((c) => c.mimeType === "video/H264");`;
+window.codecs = (kind, name) => kind.getCapabilities("video").codecs.filter((c) => c.mimeType === "video/" + name);`;
 
 async function main() {
   const browser = await chromium.launch({
@@ -62,7 +64,7 @@ async function main() {
       route.fulfill({ contentType: "text/html", body: "<!doctype html><title>blank</title>" }));
     await page.goto(origin + "/blank");
     await page.evaluate(negotiate);
-    if (!(await page.evaluate("h264(RTCRtpReceiver).length"))) throw new Error("Chromium lacks H.264");
+    if (!(await page.evaluate("codecs(RTCRtpReceiver, 'H264').length"))) throw new Error("Chromium lacks H.264");
     return page;
   }
 
@@ -81,12 +83,13 @@ async function main() {
   }
 
   const verbs = {
-    async watch({ page: name, whep }) {
+    async watch({ page: name, whep, codec }) {
       const page = await blank(name, whep);
       await page.evaluate(card);
-      await page.evaluate(async (url) => {
+      await page.evaluate(async ([url, codec]) => {
         const pc = new RTCPeerConnection();
-        pc.addTransceiver("video", { direction: "recvonly" });
+        const picture = pc.addTransceiver("video", { direction: "recvonly" });
+        if (codec) picture.setCodecPreferences(codecs(RTCRtpReceiver, codec));
         pc.addTransceiver("audio", { direction: "recvonly" });
         const video = document.createElement("video");
         video.muted = true;
@@ -96,11 +99,14 @@ async function main() {
           receiver.jitterBufferTarget = 0;
           video.srcObject.addTrack(track);
         };
+        window.channel = pc.createDataChannel("millstream");
+        channel.onopen = () => report({ channel: "open" });
+        channel.onmessage = ({ data }) => report({ heard: JSON.parse(data) });
         document.body.append(video);
         watchCard(video, report);
         await negotiate(pc, url);
         await video.play();
-      }, whep);
+      }, [whep, codec]);
     },
     async open({ page: name, url }) {
       const page = await fresh(name);
@@ -109,18 +115,21 @@ async function main() {
       const video = await page.waitForSelector("video", { state: "attached" });
       await video.evaluate((element) => watchCard(element, report));
     },
-    async publish({ page: name, whip }) {
+    async publish({ page: name, whip, codec = "H264" }) {
       const page = await blank(name, whip);
-      await page.evaluate(async (url) => {
+      await page.evaluate(async ([url, codec]) => {
         const size = { width: 640, height: 360, frameRate: 30 };
         const stream = await navigator.mediaDevices.getUserMedia({ video: size, audio: true });
         const pc = new RTCPeerConnection();
         for (const track of stream.getTracks()) {
           const sender = pc.addTransceiver(track, { direction: "sendonly", streams: [stream] });
-          if (track.kind === "video") sender.setCodecPreferences(h264(RTCRtpSender));
+          if (track.kind === "video") sender.setCodecPreferences(codecs(RTCRtpSender, codec));
         }
         await negotiate(pc, url);
-      }, whip);
+      }, [whip, codec]);
+    },
+    async tell({ page, text }) {
+      await pages.get(page).evaluate((text) => channel.send(text), text);
     },
     async click({ page, selector }) {
       await pages.get(page).click(selector);

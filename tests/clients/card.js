@@ -64,6 +64,7 @@
           now: now % (1 << 20),
           width, height,
           presented: facts.presentedFrames,
+          rtp: facts.rtpTimestamp,
           left: mean(drawing.getImageData(Math.floor(width * 0.1), low, 40, tall).data),
           right: mean(drawing.getImageData(Math.floor(width * 0.7), low, 40, tall).data),
         });

@@ -49,6 +49,11 @@ impl Browser {
         self.ask("watch", page, json!({ "whep": whep })).await;
     }
 
+    /// The same in this coding of pictures and no other.
+    pub(crate) async fn watch_in(&mut self, page: &str, whep: &str, codec: &str) {
+        self.ask("watch", page, json!({ "whep": whep, "codec": codec })).await;
+    }
+
     /// Opens a page of the product that shows a stream.
     pub(crate) async fn open(&mut self, page: &str, url: &str) {
         self.ask("open", page, json!({ "url": url })).await;
@@ -57,6 +62,11 @@ impl Browser {
     /// Publishes camera and microphone over WHIP.
     pub(crate) async fn publish(&mut self, page: &str, whip: &str) {
         self.ask("publish", page, json!({ "whip": whip })).await;
+    }
+
+    /// The same with pictures in this coding and no other.
+    pub(crate) async fn publish_in(&mut self, page: &str, whip: &str, codec: &str) {
+        self.ask("publish", page, json!({ "whip": whip, "codec": codec })).await;
     }
 
     /// Ends the page's session and closes it.

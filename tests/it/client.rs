@@ -30,6 +30,8 @@ pub(crate) struct Picture {
     pub(crate) now: u32,
     pub(crate) width: u32,
     pub(crate) height: u32,
+    /// Its RTP timestamp; Chromium only.
+    pub(crate) rtp: Option<u32>,
     /// Mean red, green and blue of the lower left; Chromium only.
     pub(crate) left: [u32; 3],
     /// The same of the lower right.

@@ -33,3 +33,4 @@ mod push;
 mod roles;
 mod soak;
 mod srt;
+mod webrtc;

@@ -94,6 +94,12 @@ impl ViewerClock {
         arrived
     }
 
+    /// The place of a frame by its name alone, as the last frame was placed.
+    pub fn at(&self, pts: Pts) -> Option<Ticks> {
+        let offset = self.offsets[0]?;
+        Some(Ticks(pts.0.saturating_add(offset.0)))
+    }
+
     /// A moment on the timeline; negative before the viewer joined.
     pub fn ticks(&self, now: Instant) -> Ticks {
         match now.checked_duration_since(self.origin) {

@@ -134,6 +134,18 @@ impl SourceClock {
         }
     }
 
+    /// The RTP timestamp of a picture or sound by its name: exact unless the track was moved between
+    /// then and now. `None` before the first frame.
+    pub fn rtp_time(&self, kind: TrackKind, pts: Pts) -> Option<RtpTime> {
+        let track = match kind {
+            TrackKind::Video => &self.video,
+            TrackKind::Audio => &self.audio,
+        };
+        let ticks = i128::from(pts.0) - i128::from(track.offset?);
+        let time = (ticks * i128::from(track.rate)).div_euclid(90_000);
+        Some(RtpTime(time as u32))
+    }
+
     /// Reports that were not believed.
     pub const fn refused_reports(&self) -> u64 {
         self.refused_reports

@@ -1,21 +1,21 @@
 //! Our answer to an offer (RFC 9429 5.3 as far as WHIP and WHEP use it).
 //!
-//! Each section is mirrored: one H.264 or Opus payload type keeps its number, retransmission rides
-//! along, a data channel beside media is taken, everything else is refused with port 0. H.264 is
-//! matched by kind and packetization mode; profiles are not compared, since encoders write them as
-//! they like and decoders take more than they say.
+//! Each section is mirrored: one payload type (see [`formats`]) keeps its number, retransmission
+//! rides along, a data channel beside media is taken, everything else is refused with port 0.
 //!
 //! This file is long because each section of an answer mirrors one of the offer, in one place.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
 
+use pipeline::Codec;
 use rand::Rng;
 
 use super::Role;
+use super::formats;
 use super::ice::{self, Credentials, Transports};
 use super::sctp;
-use super::sdp::{Fingerprint, Kind, Offer, Payload, Section, Setup, Transport};
+use super::sdp::{Fingerprint, Kind, Offer, Section, Setup, Transport};
 use crate::rtp::packet::{PLAYOUT_DELAY_URI, TRANSPORT_CC_URI};
 
 /// The canonical name of what we send: one clock for picture and sound.
@@ -25,7 +25,9 @@ pub(crate) const CNAME: &str = "millstream";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum Refused {
-    #[error("the offer has neither H.264 (packetization-mode=1) nor Opus to {0}")]
+    #[error(
+        "the offer has no H.264 (packetization-mode=1), HEVC, VP8, VP9, AV1, Opus or G.711 to {0}"
+    )]
     Media(&'static str),
     #[error("the offer does not bundle its media on one transport (a=group:BUNDLE)")]
     Bundle,
@@ -40,6 +42,7 @@ pub(crate) enum Refused {
 /// One medium that both sides agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Medium {
+    pub(crate) codec: Codec,
     pub(crate) payload_type: u8,
     /// The payload type of retransmissions (RFC 4588), if the peer takes part in them.
     pub(crate) rtx: Option<u8>,
@@ -56,6 +59,17 @@ pub(crate) struct Medium {
     pub(crate) rtx_ssrc: u32,
     /// What the peer announced.
     pub(crate) announced: Vec<u32>,
+}
+
+impl Medium {
+    /// Ticks a second of its timestamps.
+    pub(crate) const fn clock_rate(&self) -> u32 {
+        match self.codec {
+            Codec::Opus => 48_000,
+            Codec::G711U | Codec::G711A => 8000,
+            _ => 90_000,
+        }
+    }
 }
 
 /// A data channel transport that both sides agreed on.
@@ -85,7 +99,16 @@ pub(crate) struct Local<'a> {
     pub(crate) fingerprint: &'a str,
     pub(crate) candidates: &'a [SocketAddr],
     pub(crate) transports: Transports,
-    /// `profile_idc` of the stream that a viewer is going to get, if it is known.
+    /// The stream that a viewer is going to get, as far as it is known.
+    pub(crate) stream: Coded,
+}
+
+/// What is known of a stream's codings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Coded {
+    pub(crate) video: Option<Codec>,
+    pub(crate) audio: Option<Codec>,
+    /// `profile_idc` of H.264.
     pub(crate) profile: Option<u8>,
 }
 
@@ -191,13 +214,12 @@ fn choose(section: &Section, role: Role, local: &Local<'_>) -> Option<Medium> {
     if !offered || !wanted || !secure {
         return None;
     }
-    let payload = match section.kind {
-        Kind::Video => best_h264(&section.payloads, role, local.profile)?,
-        Kind::Audio => section
-            .payloads
-            .iter()
-            .find(|payload| payload.name.eq_ignore_ascii_case("opus") && payload.clock == 48_000)?,
-        Kind::Other => return None,
+    let stream = &local.stream;
+    let (payload, codec) = match (role, section.kind) {
+        (_, Kind::Other) => return None,
+        (Role::Publisher, _) => formats::of_publisher(section)?,
+        (Role::Viewer, Kind::Video) => formats::of_viewer(section, stream.video, stream.profile)?,
+        (Role::Viewer, Kind::Audio) => formats::of_viewer(section, stream.audio, None)?,
     };
     let rtx = section.payloads.iter().find(|candidate| {
         candidate.name.eq_ignore_ascii_case("rtx")
@@ -213,6 +235,7 @@ fn choose(section: &Section, role: Role, local: &Local<'_>) -> Option<Medium> {
     let mut announced = section.ssrcs.clone();
     announced.extend(section.repairs.iter().flat_map(|&(media, repair)| [media, repair]));
     Some(Medium {
+        codec,
         payload_type: payload.number,
         rtx: rtx.filter(|_| nack).map(|rtx| rtx.number),
         nack,
@@ -231,24 +254,6 @@ fn choose(section: &Section, role: Role, local: &Local<'_>) -> Option<Medium> {
 
 fn random_ssrc() -> u32 {
     rand::rng().random_range(1..=u32::MAX)
-}
-
-/// The H.264 payload type to use: that of the stream's own profile, else constrained baseline,
-/// which every encoder has, else the peer's first.
-fn best_h264(payloads: &[Payload], role: Role, profile: Option<u8>) -> Option<&Payload> {
-    let usable = |payload: &&Payload| {
-        let mode = payload.parameter("packetization-mode").unwrap_or("0");
-        payload.name.eq_ignore_ascii_case("H264")
-            && payload.clock == 90_000
-            && (mode == "1" || (mode == "0" && role == Role::Publisher))
-    };
-    let rank = |payload: &Payload| {
-        let level = payload.parameter("profile-level-id").unwrap_or("42e01f").to_ascii_lowercase();
-        let one = payload.parameter("packetization-mode") == Some("1");
-        let same = profile.is_some_and(|idc| level.starts_with(&format!("{idc:02x}")));
-        (!one, !same, !level.starts_with("42e0"))
-    };
-    payloads.iter().filter(usable).min_by_key(|payload| rank(payload))
 }
 
 fn write(
@@ -349,25 +354,7 @@ fn refuse(text: &mut String, section: &Section) {
 fn formats(text: &mut String, section: &Section, medium: &Medium) {
     let number = medium.payload_type;
     let Some(payload) = section.payloads.iter().find(|p| p.number == number) else { return };
-    if section.kind == Kind::Audio {
-        let stereo = ["stereo", "sprop-stereo"].iter().any(|s| payload.parameter(s) == Some("1"));
-        let stereo = if stereo { ";stereo=1;sprop-stereo=1" } else { "" };
-        let _ = write!(
-            text,
-            "a=rtpmap:{number} opus/48000/2\r\na=fmtp:{number} minptime=10;useinbandfec=1{stereo}\r\n"
-        );
-    } else {
-        let level = payload.parameter("profile-level-id").filter(|level| level.len() == 6);
-        let level = level.filter(|level| level.chars().all(|c| c.is_ascii_hexdigit()));
-        let mode = payload.parameter("packetization-mode").filter(|mode| *mode == "1");
-        let _ = write!(
-            text,
-            "a=rtpmap:{number} H264/90000\r\na=fmtp:{number} level-asymmetry-allowed=1;\
-             packetization-mode={};profile-level-id={}\r\n",
-            mode.unwrap_or("0"),
-            level.unwrap_or("42e01f"),
-        );
-    }
+    formats::describe(text, payload, medium.codec);
     let feedback = [
         (medium.nack, "nack"),
         (medium.pli, "nack pli"),

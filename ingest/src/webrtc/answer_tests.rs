@@ -33,7 +33,7 @@ fn answered(text: &str, role: Role, profile: Option<u8>) -> Result<(Agreed, Stri
         fingerprint: "CD",
         candidates: &candidates,
         transports: Transports { udp: true, tcp: false },
-        profile,
+        stream: Coded { profile, ..Coded::default() },
     };
     answer(&parse(text), role, &local)
 }
@@ -83,7 +83,7 @@ fn a_data_channel_is_taken_in_the_bundle_of_media_only() {
     check("UDP/DTLS/SCTP webrtc-datachannel", "DTLS/SCTP 5000", None);
     check("UDP/DTLS/SCTP", "TCP/DTLS/SCTP", some(None));
     // Alone it has nothing to steer.
-    let alone = VIEWER.replace("H264", "H265").replace("opus", "pcmu");
+    let alone = VIEWER.replace("H264", "H261").replace("VP8", "H263").replace("opus", "G723");
     assert_eq!(answered(&alone, Role::Viewer, None).unwrap_err(), Refused::Media("receive"));
     let bad = VIEWER.replace("a=mid:2", "a=sctp-port:70000");
     let error = Offer::parse(bad.as_bytes()).unwrap_err().to_string();
@@ -96,6 +96,84 @@ fn the_payload_type_of_the_streams_profile_is_preferred() {
     assert_eq!(pick(Some(0x64)).payload_type, 106);
     assert_eq!(pick(Some(0x42)).payload_type, 102);
     assert_eq!(pick(Some(0x4d)).payload_type, 102);
+}
+
+/// An offer with all that browsers have, in the order of Chromium.
+const ALL: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
+    a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=setup:actpass\r\n\
+    a=fingerprint:sha-256 PRINT\r\n\
+    m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 98 100 45 49\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\n\
+    a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n\
+    a=rtpmap:102 H264/90000\r\na=fmtp:102 packetization-mode=1;profile-level-id=42e01f\r\n\
+    a=rtpmap:98 VP9/90000\r\na=fmtp:98 profile-id=0\r\n\
+    a=rtpmap:100 VP9/90000\r\na=fmtp:100 profile-id=2\r\n\
+    a=rtpmap:45 AV1/90000\r\na=fmtp:45 level-idx=5;profile=0;tier=0\r\n\
+    a=rtpmap:49 H265/90000\r\na=fmtp:49 level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST\r\n\
+    m=audio 9 UDP/TLS/RTP/SAVPF 111 0 8\r\na=mid:1\r\na=sendrecv\r\na=rtcp-mux\r\n\
+    a=rtpmap:111 opus/48000/2\r\n";
+
+#[test]
+fn a_publishers_first_choice_is_taken_but_for_the_vp8_that_browsers_put_first() {
+    let pick = |formats: &str| {
+        let text = ALL.replace("96 97 102 98 100 45 49", formats);
+        let (agreed, text) = answered(&text, Role::Publisher, None).unwrap();
+        let video = agreed.video.unwrap();
+        let map = format!("a=rtpmap:{} {}/90000", video.payload_type, video.codec);
+        assert!(text.contains(&map), "{map} in {text}");
+        (video.codec, video.payload_type, video.rtx)
+    };
+    assert_eq!(pick("96 97 102 98 100 45 49"), (Codec::H264, 102, None));
+    assert_eq!(pick("96 97 98"), (Codec::Vp8, 96, Some(97)));
+    assert_eq!(pick("98 96 97 102"), (Codec::Vp9, 98, None));
+    assert_eq!(pick("100 98"), (Codec::Vp9, 100, None));
+    assert_eq!(pick("45 102 96"), (Codec::Av1, 45, None));
+    assert_eq!(pick("49 102"), (Codec::Hevc, 49, None));
+}
+
+#[test]
+fn g711_is_known_by_its_number_alone() {
+    let text = ALL.replace("SAVPF 111 0 8", "SAVPF 8 0");
+    let (agreed, text) = answered(&text, Role::Publisher, None).unwrap();
+    let audio = agreed.audio.unwrap();
+    assert_eq!((audio.codec, audio.payload_type, audio.clock_rate()), (Codec::G711A, 8, 8000));
+    assert!(text.contains("a=rtpmap:8 PCMA/8000\r\n"), "{text}");
+}
+
+#[test]
+fn a_viewer_gets_the_streams_own_coding_with_the_parameters_that_it_offered() {
+    let of = |video, audio| {
+        let credentials = Credentials { ufrag: "ours".into(), password: "our password".into() };
+        let local = Local {
+            credentials: &credentials,
+            fingerprint: "CD",
+            candidates: &[],
+            transports: Transports { udp: true, tcp: false },
+            stream: Coded { video: Some(video), audio: Some(audio), profile: None },
+        };
+        let (agreed, text) = answer(&parse(ALL), Role::Viewer, &local).unwrap();
+        (agreed.video.map(|m| m.payload_type), agreed.audio.map(|m| m.payload_type), text)
+    };
+    let (video, audio, text) = of(Codec::Av1, Codec::G711U);
+    assert_eq!((video, audio), (Some(45), Some(0)));
+    assert!(text.contains("a=fmtp:45 profile=0;level-idx=5;tier=0\r\n"), "{text}");
+    assert_eq!(of(Codec::Vp9, Codec::Opus).0, Some(98));
+    assert_eq!(of(Codec::Hevc, Codec::Opus).0, Some(49));
+    // Nothing of ours carries it: the medium is refused, the other one flows.
+    assert_eq!(of(Codec::H264, Codec::Flac).1, None);
+}
+
+#[test]
+fn what_a_viewer_can_take_is_read_from_its_offer() {
+    let takes = |formats: &str, without: &[Codec]| {
+        let offer = parse(&ALL.replace("96 97 102 98 100 45 49", formats));
+        let takes = formats::takes(&offer, without);
+        (takes.video.to_vec(), takes.audio.to_vec())
+    };
+    let sounds = vec![Codec::Opus, Codec::G711U, Codec::G711A];
+    assert_eq!(takes("98 96", &[]), (vec![Codec::Vp8, Codec::Vp9], sounds.clone()));
+    assert_eq!(takes("102", &[Codec::G711U]).1, [Codec::Opus, Codec::G711A]);
+    // A viewer without pictures of ours gets none, so none is re-encoded for it.
+    assert_eq!(takes("100", &[]).0.len(), 5);
 }
 
 #[test]
@@ -115,7 +193,7 @@ fn what_an_offer_lacks_is_said() {
         assert_eq!(answered(&VIEWER.replace(from, to), role, None).unwrap_err(), wanted);
     };
     check("", "", Role::Publisher, Refused::Media("send"));
-    check("H264", "H265", Role::Publisher, Refused::Media("send"));
+    check("H264", "H261", Role::Publisher, Refused::Media("send"));
     check("a=rtcp-mux", "a=x", Role::Viewer, Refused::Mux);
     check("BUNDLE 0 1 2", "BUNDLE 0", Role::Viewer, Refused::Bundle);
     check("a=ice-pwd", "a=x", Role::Viewer, Refused::Ice);
@@ -127,7 +205,7 @@ fn what_an_offer_lacks_is_said() {
 fn single_unit_mode_is_for_publishers_only() {
     let text = VIEWER.replace("packetization-mode=1", "packetization-mode=0");
     let (agreed, _) = answered(&text, Role::Viewer, None).unwrap();
-    assert_eq!(agreed.video, None);
+    assert_eq!(agreed.video.unwrap().codec, Codec::Vp8);
     let (agreed, _) =
         answered(&text.replace("recvonly", "sendonly"), Role::Publisher, None).unwrap();
     assert!(agreed.video.is_some());

@@ -175,6 +175,12 @@ impl Channels {
         }
     }
 
+    /// Says something on all channels.
+    pub(crate) fn tell(&mut self, text: &str) {
+        let numbers: Vec<u32> = self.open.iter().map(|channel| channel.number).collect();
+        numbers.into_iter().for_each(|number| self.say(number, text));
+    }
+
     /// A peer that lets its answers pile up gets no more of them.
     fn say(&mut self, channel: u32, text: &str) {
         let Some(channel) = self.open.iter_mut().find(|open| open.number == channel) else {

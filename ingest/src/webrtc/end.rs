@@ -36,6 +36,8 @@ pub(crate) enum End {
     Replaced,
     #[error("the stream has no publisher any more")]
     StreamGone,
+    #[error("the stream goes on in a coding that was not agreed on")]
+    Recoded,
     #[error("the server stops")]
     Stopping,
     #[error("an internal error")]

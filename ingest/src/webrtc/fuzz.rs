@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use rtc_srtp::crypto::default_provider;
 
 use super::Role;
@@ -10,6 +11,7 @@ use super::answer::{self, Local};
 use super::channels::Channels;
 use super::http::Route;
 use super::ice::{Credentials, Transports};
+use super::links;
 use super::mux::Content;
 use super::sctp;
 use super::sdp::Offer;
@@ -60,7 +62,7 @@ pub fn offer(bytes: &[u8]) {
         fingerprint: "00",
         candidates: &candidates,
         transports: Transports { udp: true, tcp: true },
-        profile: None,
+        stream: answer::Coded::default(),
     };
     for role in [Role::Viewer, Role::Publisher] {
         if let Ok((agreed, text)) = answer::answer(&offer, role, &local) {
@@ -91,6 +93,26 @@ pub fn datagram(bytes: &[u8]) {
             let from = SocketAddr::from(([192, 0, 2, 1], 1));
             assert!(check.success(from, "secret", provider.crypto()).is_some());
         }
+    }
+}
+
+/// A framed check, an empty datagram and one that is cut off.
+pub const TCP_SEEDS: &[&[u8]] = &[
+    b"\x00\x14\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl\x00\x03\x80\x60\0",
+    b"\0\0\x01",
+    b"\xff\xff\x01\x02",
+];
+
+/// Reads the datagrams of a connection.
+pub fn tcp(bytes: &[u8]) {
+    let (mut rest, mut taken) = (bytes, 0);
+    // Bytes in memory are always there, so nothing waits.
+    while let Some(Some(datagram)) =
+        links::read(&mut rest, links::DATAGRAM_BYTES_MAX).now_or_never()
+    {
+        taken += 2 + datagram.len();
+        assert!((1..=links::DATAGRAM_BYTES_MAX).contains(&datagram.len()));
+        assert_eq!(&bytes[taken - datagram.len()..taken], datagram);
     }
 }
 

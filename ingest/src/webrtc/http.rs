@@ -18,19 +18,21 @@ use http::header::{
     ETAG, IF_MATCH, LINK, LOCATION, ORIGIN, RETRY_AFTER, USER_AGENT, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use pipeline::Codec;
 use tokio::sync::oneshot;
 
 use super::admission::Full;
-use super::answer::{self, Local};
+use super::answer::{self, Coded, Local};
 use super::counters;
 use super::credentials::Credentials;
+use super::formats;
 use super::ice;
 use super::order::{Command, Open, OpenMedia, Patch, PatchAnswer, PatchError};
 use super::sdp::{Offer, SDP_BYTES_MAX};
 use super::session::Facts;
 use super::strays;
 use super::workers::Gone;
-use super::{Role, Server};
+use super::{Login, Role, Server};
 use crate::auth::{self, Action, Grant};
 use crate::hub::{self, PublishError, Publisher};
 use crate::name::StreamName;
@@ -41,6 +43,12 @@ const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
 /// The longest wait for [`crate::views::Views`], which may have to start a re-encode.
 const VIEW_WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// How long a stream may take from its beginning until its picture is known.
+const DESCRIBED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often that is looked at.
+const DESCRIBED_EVERY: Duration = Duration::from_millis(20);
 
 /// What a client that came too early or too much is told to wait, in seconds.
 const RETRY_AFTER_S: u64 = 2;
@@ -131,7 +139,12 @@ fn options(server: &Server) -> Response {
         HeaderValue::from_static("Authorization, Content-Type, If-Match"),
     );
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    ice_servers(server, headers);
+    // Whoever asks before there is a session may be anybody: credentials are for those let in.
+    for one in server.shared.config.ice_servers.iter().filter(|one| one.login == Login::Open) {
+        if let Ok(value) = HeaderValue::from_str(&one.link(SystemTime::now(), "")) {
+            headers.append(LINK, value);
+        }
+    }
     response
 }
 
@@ -196,8 +209,8 @@ async fn post(
     })?;
     let worker = seat.worker();
     let credentials = ice::Credentials::generate(worker);
-    let reader = match role {
-        Role::Viewer => Some(view(server, &name).await?),
+    let view = match role {
+        Role::Viewer => Some(view(server, &name, &offer).await?),
         Role::Publisher => None,
     };
     let local = Local {
@@ -205,7 +218,7 @@ async fn post(
         fingerprint: shared.identity.fingerprint(),
         candidates: &shared.candidates,
         transports,
-        profile: reader.as_ref().and_then(|reader| profile(server, reader)),
+        stream: view.as_ref().map(|(reader, _)| coded(server, reader)).unwrap_or_default(),
     };
     let (agreed, text) = answer::answer(&offer, role, &local)
         .map_err(|refused| Problem::new(StatusCode::NOT_ACCEPTABLE, refused.to_string()))?;
@@ -214,8 +227,8 @@ async fn post(
         Role::Publisher => true,
         Role::Viewer => agreed.data.is_some() && shared.access.check(steering).await.is_ok(),
     };
-    let media = match reader {
-        Some(reader) => OpenMedia::View(reader),
+    let media = match view {
+        Some((reader, takes)) => OpenMedia::View(reader, takes),
         None => {
             let publisher =
                 Publisher { protocol: "webrtc", id: id.clone(), remote: peer.to_string() };
@@ -225,7 +238,7 @@ async fn post(
     };
     let (secret, etag) = (ice::session_secret(worker), ice::secret()[..16].to_owned());
     let facts = Facts {
-        id,
+        id: id.clone(),
         secret: secret.clone(),
         etag: etag.clone(),
         role,
@@ -254,30 +267,63 @@ async fn post(
     put(headers, ETAG, &format!("\"{etag}\""));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("accept-patch"), HeaderValue::from_static(FRAGMENT));
-    ice_servers(server, headers);
+    ice_servers(server, &id, headers);
     Ok(response)
 }
 
-async fn view(server: &Server, name: &StreamName) -> Result<hub::Reader, Problem> {
-    let view =
-        tokio::time::timeout(VIEW_WAIT_MAX, server.shared.views.view(name, &Takes::WEBRTC)).await;
+/// A reader of the stream in a form that the offer has a payload type for.
+async fn view(
+    server: &Server,
+    name: &StreamName,
+    offer: &Offer,
+) -> Result<(hub::Reader, &'static Takes), Problem> {
+    described(server, name).await;
+    let status = server.shared.hub.status(name);
+    let sound = status.and_then(|status| status.tracks.audio.clone());
+    // RTP has fixed numbers for G.711 at 8 kHz in mono only (RFC 3551 6).
+    let other = sound.filter(|sound| (sound.sample_rate, sound.channels) != (8000, 1));
+    let other = other.map(|sound| sound.codec).filter(|&codec| codec != Codec::Opus);
+    let takes = formats::takes(offer, other.as_slice());
+    let view = tokio::time::timeout(VIEW_WAIT_MAX, server.shared.views.view(name, takes)).await;
     let late = || ViewError::Busy { name: name.clone(), why: "it takes too long to start".into() };
-    view.unwrap_or_else(|_| Err(late())).map_err(|error| {
+    let reader = view.unwrap_or_else(|_| Err(late())).map_err(|error| {
         let text = error.to_string();
         match error {
             ViewError::NotFound(_) => Problem::new(StatusCode::NOT_FOUND, text).retry(),
             ViewError::Unplayable { .. } => Problem::new(StatusCode::NOT_ACCEPTABLE, text),
             ViewError::Busy { .. } => Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).retry(),
         }
-    })
+    })?;
+    Ok((reader, takes))
 }
 
-/// `profile_idc` of the stream that a reader is going to get: the byte after the type of its
-/// sequence parameter set.
-fn profile(server: &Server, reader: &hub::Reader) -> Option<u8> {
-    let tracks = server.shared.hub.status(reader.name())?.tracks;
-    let sets = &tracks.video.as_ref()?.parameter_sets;
-    sets.windows(5).find_map(|w| (w[..3] == [0, 0, 1] && w[3] & 0x1f == 7).then_some(w[4]))
+/// Waits a moment for a young stream's first picture, which says how it is coded.
+async fn described(server: &Server, name: &StreamName) {
+    let known = || match server.shared.hub.status(name) {
+        Some(status) => {
+            status.tracks.video.is_some()
+                || status.since.elapsed().is_ok_and(|age| age > DESCRIBED_WITHIN)
+        }
+        None => true,
+    };
+    let end = Instant::now() + DESCRIBED_WITHIN;
+    while !known() && Instant::now() < end {
+        tokio::time::sleep(DESCRIBED_EVERY).await;
+    }
+}
+
+/// The codings of the stream that a reader is going to get. The profile of H.264 is the byte after
+/// the type of its sequence parameter set.
+fn coded(server: &Server, reader: &hub::Reader) -> Coded {
+    let Some(status) = server.shared.hub.status(reader.name()) else { return Coded::default() };
+    let video = status.tracks.video.as_ref();
+    let sets = video.filter(|video| video.codec == Codec::H264).map(|video| &video.parameter_sets);
+    let sps = |w: &[u8]| (w[..3] == [0, 0, 1] && w[3] & 0x1f == 7).then_some(w[4]);
+    Coded {
+        video: video.map(|video| video.codec),
+        audio: status.tracks.audio.as_ref().map(|audio| audio.codec),
+        profile: sets.and_then(|sets| sets.windows(5).find_map(sps)),
+    }
 }
 
 async fn patch(
@@ -375,9 +421,9 @@ fn full(error: Full) -> Problem {
     Problem::new(status, error.to_string()).retry()
 }
 
-fn ice_servers(server: &Server, headers: &mut HeaderMap) {
-    for url in &server.shared.config.ice_servers {
-        if let Ok(value) = HeaderValue::from_str(&format!("<{url}>; rel=\"ice-server\"")) {
+fn ice_servers(server: &Server, id: &str, headers: &mut HeaderMap) {
+    for one in &server.shared.config.ice_servers {
+        if let Ok(value) = HeaderValue::from_str(&one.link(SystemTime::now(), id)) {
             headers.append(LINK, value);
         }
     }

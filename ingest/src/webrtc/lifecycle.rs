@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use super::Role;
 use super::counters::{add, sub};
 use super::end::End;
@@ -17,6 +19,7 @@ use super::viewer::Viewer;
 use super::worker::{Event, Worker};
 use crate::hub::{KeyRequests, Reader};
 use crate::name::StreamName;
+use crate::views::Takes;
 
 impl Worker {
     pub(super) fn open(&mut self, open: Open) -> Result<(), OpenError> {
@@ -28,8 +31,8 @@ impl Worker {
         let key = Key(self.number());
         let facts = open.facts;
         let media = match open.media {
-            OpenMedia::View(reader) => {
-                let number = self.watch(&facts.stream, reader, key);
+            OpenMedia::View(reader, takes) => {
+                let number = self.watch(&facts.stream, (reader, takes), key);
                 add(&self.settings.counters.viewers, 1);
                 Media::Viewer(Box::new(Viewer::new(&open.agreed, number)))
             }
@@ -56,28 +59,36 @@ impl Worker {
         self.next
     }
 
-    /// Adds a viewer to its stream, which is read once for all of them.
-    fn watch(&mut self, name: &StreamName, reader: Reader, key: Key) -> u64 {
-        let known = self.names.get(name).copied();
+    /// Adds a viewer to its stream, which is read once for all who get the same form of it.
+    fn watch(
+        &mut self,
+        name: &StreamName,
+        (reader, takes): (Reader, &'static Takes),
+        key: Key,
+    ) -> u64 {
+        let place = (name.clone(), reader.name().clone());
+        let known = self.names.get(&place).copied();
         let number = known.unwrap_or_else(|| {
             let number = self.number();
             let source = reader.name().clone();
+            let (audience, heard) = watch::channel(0);
             let feed = tokio::spawn(stream::feed(
                 number,
                 name.clone(),
                 reader,
-                Arc::clone(&self.settings.views),
+                (Arc::clone(&self.settings.views), takes),
                 self.settings.config.rejoin_timeout,
+                heard,
                 self.events.clone(),
             ));
             let hub = self.settings.hub.clone();
-            let stream = Stream::new(name.clone(), source, hub, feed.abort_handle());
+            let stream = Stream::new(name.clone(), source, hub, audience, feed.abort_handle());
             self.streams.insert(number, stream);
-            self.names.insert(name.clone(), number);
+            self.names.insert(place, number);
             number
         });
         if let Some(stream) = self.streams.get_mut(&number) {
-            stream.viewers.push(key);
+            stream.join(key);
         }
         number
     }
@@ -94,6 +105,10 @@ impl Worker {
             }
         });
         task.abort_handle()
+    }
+
+    pub(super) fn by_id(&self, id: &str) -> Option<Key> {
+        self.sessions.iter().find(|(_, session)| session.open.id == id).map(|(key, _)| *key)
     }
 
     pub(super) fn by_secret(&self, role: Role, secret: &str) -> Option<Key> {
@@ -143,6 +158,30 @@ impl Worker {
         }
     }
 
+    /// Says something to all viewers of a stream that have a data channel.
+    pub(super) fn tell_viewers(&mut self, now: Instant, stream: u64, text: &str) {
+        let viewers = self.streams.get(&stream).map(|stream| stream.viewers.clone());
+        for key in viewers.unwrap_or_default() {
+            self.with(now, key, |session, io, _| {
+                session.tell(io, text);
+                Ok(())
+            });
+        }
+    }
+
+    /// Ends viewers that did not agree on what their stream is now: they have to ask again.
+    pub(super) fn end_misfits(&mut self, now: Instant, number: u64) {
+        let Some(stream) = self.streams.get(&number) else { return };
+        let misfit = |key: &&Key| match self.sessions.get(key).map(|session| &session.media) {
+            Some(Media::Viewer(viewer)) => !viewer.fits(stream),
+            _ => false,
+        };
+        let keys: Vec<Key> = stream.viewers.iter().filter(misfit).copied().collect();
+        for key in keys {
+            self.end(now, key, End::Recoded);
+        }
+    }
+
     pub(super) fn end(&mut self, now: Instant, key: Key, end: End) {
         let Some(mut session) = self.sessions.remove(&key) else { return };
         if end != End::Panicked {
@@ -188,9 +227,9 @@ impl Worker {
 
     fn unwatch(&mut self, number: u64, key: Key) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
-        stream.viewers.retain(|viewer| *viewer != key);
+        stream.leave(key);
         if stream.viewers.is_empty() {
-            self.names.remove(&stream.name);
+            self.names.retain(|_, known| *known != number);
             self.streams.remove(&number);
         }
     }

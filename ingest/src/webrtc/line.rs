@@ -26,19 +26,17 @@ pub(crate) struct Line {
     pub(crate) ended: bool,
     pub(crate) reception: Option<Reception>,
     pub(crate) reorder: Reorder<Kept>,
-    pub(crate) rate: u32,
 }
 
 impl Line {
     /// A medium of which nothing has come.
-    pub(crate) fn new(medium: &Medium, rate: u32) -> Self {
+    pub(crate) fn new(medium: &Medium) -> Self {
         Self {
             medium: medium.clone(),
             ssrc: None,
             ended: false,
             reception: None,
             reorder: Reorder::new(medium.nack),
-            rate,
         }
     }
 
@@ -58,7 +56,7 @@ impl Line {
                 }
                 self.ssrc = Some(head.ssrc);
                 self.ended = false;
-                self.reception = Some(Reception::new(head.ssrc, self.rate));
+                self.reception = Some(Reception::new(head.ssrc, self.medium.clock_rate()));
             }
             if let Some(reception) = &mut self.reception {
                 reception.on_packet(now, head.seq, head.time);

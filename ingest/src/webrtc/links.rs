@@ -22,7 +22,7 @@ use super::stun::Check;
 use super::worker::Event;
 
 /// The longest datagram of a peer in bytes: what fits an Ethernet frame, and room.
-const DATAGRAM_BYTES_MAX: usize = 8192;
+pub(super) const DATAGRAM_BYTES_MAX: usize = 8192;
 
 /// The first datagram, a check, has about 100 bytes.
 const FIRST_BYTES_MAX: usize = 1024;
@@ -75,7 +75,7 @@ async fn introduce(mut stream: TcpStream) -> Option<(u8, std::net::TcpStream, Ve
 }
 
 /// The next datagram; `None` at the end or for one that is too long or empty.
-async fn read(stream: &mut (impl AsyncReadExt + Unpin), most: usize) -> Option<Vec<u8>> {
+pub(super) async fn read(stream: &mut (impl AsyncReadExt + Unpin), most: usize) -> Option<Vec<u8>> {
     let length = usize::from(stream.read_u16().await.ok()?);
     if length == 0 || length > most {
         return None;

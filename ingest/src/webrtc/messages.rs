@@ -1,9 +1,11 @@
 //! What viewers and publishers say on a data channel labelled [`LABEL`], and who answers.
 
 use futures_util::future::BoxFuture;
+use pipeline::Pts;
 
 use super::Role;
 use crate::name::StreamName;
+use crate::rtp::packet::RtpTime;
 
 /// The label of channels that are served. Channels with other labels are closed.
 pub const LABEL: &str = "millstream";
@@ -20,13 +22,39 @@ pub struct Speaker {
     pub may_steer: bool,
 }
 
+/// What is said to a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The words; with `pts` a JSON object that is not empty.
+    pub text: String,
+    /// The picture that the answer is about, by its name. The session adds to the object under
+    /// `rtp` which RTP timestamp that picture has for its peer.
+    pub pts: Option<Pts>,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self { text, pts: None }
+    }
+}
+
+impl Answer {
+    /// The words for a peer that knows the picture by `time`.
+    pub(crate) fn words(self, time: Option<RtpTime>) -> String {
+        match (time, self.text.strip_suffix('}')) {
+            (Some(time), Some(open)) => format!("{open},\"rtp\":{}}}", time.0),
+            _ => self.text,
+        }
+    }
+}
+
 /// Answers to messages of data channels.
 pub trait Messages: Send + Sync {
     /// Answers one message, a text of at most 65,536 bytes; the answer goes back on the same
     /// channel unless it is longer than that or the channel is gone. `None` is no answer.
     ///
     /// A session has a few of them waiting at a time; they may be answered in any order.
-    fn message(&self, from: Speaker, text: String) -> BoxFuture<'static, Option<String>>;
+    fn message(&self, from: Speaker, text: String) -> BoxFuture<'static, Option<Answer>>;
 }
 
 /// Answers that there is nothing to say.
@@ -34,9 +62,18 @@ pub trait Messages: Send + Sync {
 pub struct NoMessages;
 
 impl Messages for NoMessages {
-    fn message(&self, _: Speaker, _: String) -> BoxFuture<'static, Option<String>> {
+    fn message(&self, _: Speaker, _: String) -> BoxFuture<'static, Option<Answer>> {
         let answer = refusal("unsupported", "this server takes no messages");
-        Box::pin(std::future::ready(Some(answer)))
+        Box::pin(std::future::ready(Some(answer.into())))
+    }
+}
+
+/// What viewers are told when their stream's publisher leaves or another one comes.
+pub(crate) const fn presence(online: bool) -> &'static str {
+    if online {
+        r#"{"type":"stream","state":"online"}"#
+    } else {
+        r#"{"type":"stream","state":"offline"}"#
     }
 }
 

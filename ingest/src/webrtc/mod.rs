@@ -25,6 +25,7 @@ mod counters;
 pub(crate) mod credentials;
 mod dtls;
 mod end;
+mod formats;
 #[doc(hidden)]
 pub mod fuzz;
 mod http;
@@ -39,6 +40,7 @@ mod publisher;
 mod receive;
 mod sctp;
 mod sdp;
+mod servers;
 mod session;
 mod socket;
 mod srtp;
@@ -61,8 +63,9 @@ use crate::hub::Hub;
 
 pub use crate::views::{HubViews, ViewError, Views};
 pub use counters::{Counters, Histogram, HistogramSnapshot};
-pub use messages::{LABEL, Messages, NoMessages, Speaker};
+pub use messages::{Answer, LABEL, Messages, NoMessages, Speaker};
 pub use sdp::SdpError;
+pub use servers::{IceServer, Login};
 pub use status::{SessionState, SessionStatus};
 
 /// Workers where the number of cores decides: beyond that one port is no bottleneck.
@@ -82,8 +85,8 @@ pub struct Config {
     pub pin: bool,
     /// Further host names or addresses that reach `udp` from outside, for the candidates.
     pub advertised: Vec<String>,
-    /// `stun:` and `turn:` URLs named to clients in `Link` headers (RFC 9725 4.6).
-    pub ice_servers: Vec<String>,
+    /// Servers named to clients in `Link` headers (RFC 9725 4.6).
+    pub ice_servers: Vec<IceServer>,
     /// Origins whose pages may use the routes; `*` is any.
     pub origins: Vec<String>,
     /// Sessions at the same time.

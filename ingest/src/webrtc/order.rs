@@ -10,14 +10,28 @@ use super::sdp::Offer;
 use super::session::Facts;
 use super::status::SessionStatus;
 use crate::hub::{Reader, Writer};
+use crate::views::Takes;
 
 /// One order.
 pub(crate) enum Command {
     Open(Box<Open>, oneshot::Sender<Result<(), OpenError>>),
     Patch(Box<Patch>, oneshot::Sender<Result<PatchAnswer, PatchError>>),
-    Close { role: Role, secret: String, reply: oneshot::Sender<bool> },
-    Kick { id: String, reply: oneshot::Sender<bool> },
+    Close {
+        role: Role,
+        secret: String,
+        reply: oneshot::Sender<bool>,
+    },
+    Kick {
+        id: String,
+        reply: oneshot::Sender<bool>,
+    },
     List(oneshot::Sender<Vec<SessionStatus>>),
+    /// Has the session with this id give way.
+    #[cfg(test)]
+    Break {
+        id: String,
+        reply: oneshot::Sender<()>,
+    },
     Stop,
 }
 
@@ -32,7 +46,8 @@ pub(crate) struct Open {
 
 /// Where a session's packets go to or come from.
 pub(crate) enum OpenMedia {
-    View(Reader),
+    /// With what the viewer can take, for when the publisher comes back.
+    View(Reader, &'static Takes),
     Publish(Writer),
 }
 

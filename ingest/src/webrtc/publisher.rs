@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use pipeline::packet::AudioTrack;
-use pipeline::{Codec, Packet, TrackKind, Tracks, h264};
+use pipeline::{Codec, Packet, Pts, TrackKind, Tracks, video};
 
-use super::answer::Agreed;
-use super::counters::{Counters, add};
+use super::answer::{Agreed, Medium};
+use super::counters::add;
 use super::line::{Kept, Line};
 use super::session::Io;
 use super::viewer::Figures;
@@ -20,8 +20,8 @@ use crate::rtp::bwe_receive::{ReceiveLimits, ReceiveRate};
 use crate::rtp::clock::Ntp;
 use crate::rtp::key_wish::KeyWish;
 use crate::rtp::opus;
-use crate::rtp::packet::{RtpPacket, RtpTime, Seq};
-use crate::rtp::payload::PictureDepacketiser;
+use crate::rtp::packet::{ExtSeq, RtpPacket, RtpTime, Seq};
+use crate::rtp::payload::{PictureDepacketiser, SoundDepacketiser, SoundFormat};
 use crate::rtp::reorder::Output;
 use crate::rtp::rtcp::{Compound, Message, ReportBlock};
 use crate::rtp::source_clock::SourceClock;
@@ -61,13 +61,35 @@ impl Drop for Publisher {
 struct Video {
     line: Line,
     depacketiser: PictureDepacketiser,
-    assembler: h264::Assembler,
+    assembler: video::Assembler,
     wish: KeyWish,
 }
 
 struct Audio {
     line: Line,
+    depacketiser: SoundDepacketiser,
+    /// Most channels that came in a packet.
     channels: u8,
+}
+
+impl Video {
+    fn new(medium: &Medium) -> Option<Self> {
+        Some(Self {
+            line: Line::new(medium),
+            depacketiser: PictureDepacketiser::new(medium.codec)?,
+            assembler: video::Assembler::new(medium.codec)?,
+            wish: KeyWish::default(),
+        })
+    }
+}
+
+impl Audio {
+    fn new(medium: &Medium) -> Self {
+        let format =
+            if medium.codec == Codec::Opus { SoundFormat::Opus } else { SoundFormat::G711 };
+        let depacketiser = SoundDepacketiser::new(format);
+        Self { line: Line::new(medium), depacketiser, channels: 0 }
+    }
 }
 
 impl Publisher {
@@ -84,17 +106,11 @@ impl Publisher {
         Self {
             writer,
             tracks: Tracks::default(),
-            clock: SourceClock::new(opus::CLOCK_RATE),
-            video: agreed.video.as_ref().map(|medium| Video {
-                line: Line::new(medium, 90_000),
-                depacketiser: PictureDepacketiser::h264(),
-                assembler: h264::Assembler::new(),
-                wish: KeyWish::default(),
-            }),
-            audio: agreed
-                .audio
-                .as_ref()
-                .map(|medium| Audio { line: Line::new(medium, opus::CLOCK_RATE), channels: 0 }),
+            clock: SourceClock::new(
+                agreed.audio.as_ref().map_or(opus::CLOCK_RATE, Medium::clock_rate),
+            ),
+            video: agreed.video.as_ref().and_then(Video::new),
+            audio: agreed.audio.as_ref().map(Audio::new),
             arrivals: Arrivals::default(),
             transport_cc,
             rate: remb.then(|| ReceiveRate::new(ReceiveLimits::default())),
@@ -123,9 +139,7 @@ impl Publisher {
         if let Some(rate) = &mut self.rate {
             rate.on_packet(io.now, packet.len());
         }
-        if let Some(number) = self.transport_cc.and_then(|id| head.extension(id))
-            && let &[high, low] = number
-        {
+        if let Some(&[high, low]) = self.transport_cc.and_then(|id| head.extension(id)) {
             self.arrivals.on_packet(io.now, Seq(u16::from_be_bytes([high, low])));
         }
         for kind in [TrackKind::Video, TrackKind::Audio] {
@@ -196,7 +210,7 @@ impl Publisher {
             match output {
                 Output::Packet(seq, kept) => match kind {
                     TrackKind::Video => self.picture(io, seq, kept),
-                    TrackKind::Audio => self.sound(kept),
+                    TrackKind::Audio => self.sound(seq, kept),
                 },
                 Output::Lost { count, .. } => {
                     self.figures.lost += count;
@@ -217,7 +231,7 @@ impl Publisher {
         }
     }
 
-    fn picture(&mut self, io: &mut Io<'_>, seq: crate::rtp::packet::ExtSeq, kept: Kept) {
+    fn picture(&mut self, io: &mut Io<'_>, seq: ExtSeq, kept: Kept) {
         let Some(video) = &mut self.video else { return };
         let pushed =
             video.depacketiser.push(seq, kept.time, kept.marker, &kept.payload, kept.arrived);
@@ -228,7 +242,7 @@ impl Publisher {
             video.wish.want();
         }
         while let Some(raw) = video.depacketiser.poll() {
-            let unit = match video.assembler.annex_b(raw.data) {
+            let unit = match video.assembler.unit(raw.data) {
                 Ok(Some(unit)) => unit,
                 Ok(None) => continue,
                 Err(error) => {
@@ -260,33 +274,40 @@ impl Publisher {
         }
     }
 
-    fn sound(&mut self, kept: Kept) {
+    fn sound(&mut self, seq: ExtSeq, kept: Kept) {
         let Some(audio) = &mut self.audio else { return };
-        // Comfort noise and probes are no Opus packets.
-        if opus::duration(&kept.payload).is_err() {
-            return;
-        }
-        let channels = if kept.payload[0] & 4 == 0 { 1 } else { 2 };
-        // A stereo track stays one when an encoder saves bits on a mono passage.
-        if channels > audio.channels {
-            audio.channels = channels;
-            self.tracks.audio = Some(AudioTrack {
-                codec: Codec::Opus,
-                sample_rate: opus::CLOCK_RATE,
-                channels,
-                config: Bytes::new(),
+        let Kept { marker, time, payload, arrived } = kept;
+        // Comfort noise and probes are no sound.
+        let _ = audio.depacketiser.push(seq, time, marker, &payload, arrived);
+        while let Some(unit) = audio.depacketiser.poll() {
+            let codec = audio.line.medium.codec;
+            let channels = match unit.data.first() {
+                Some(first) if codec == Codec::Opus && first & 4 != 0 => 2,
+                _ => 1,
+            };
+            // A stereo track stays one when an encoder saves bits on a mono passage.
+            if channels > audio.channels {
+                audio.channels = channels;
+                let sample_rate = audio.line.medium.clock_rate();
+                let config = Bytes::new();
+                self.tracks.audio = Some(AudioTrack { codec, sample_rate, channels, config });
+                self.writer.set_tracks(self.tracks.clone());
+            }
+            let pts = self.clock.pts(TrackKind::Audio, unit.time, unit.arrived);
+            self.writer.write(Packet {
+                kind: TrackKind::Audio,
+                pts,
+                dts: pts,
+                key: true,
+                data: unit.data,
+                arrived: unit.arrived,
             });
-            self.writer.set_tracks(self.tracks.clone());
         }
-        let pts = self.clock.pts(TrackKind::Audio, kept.time, kept.arrived);
-        self.writer.write(Packet {
-            kind: TrackKind::Audio,
-            pts,
-            dts: pts,
-            key: true,
-            data: kept.payload,
-            arrived: kept.arrived,
-        });
+    }
+
+    /// The timestamp that the picture of this name came with; `None` before the first.
+    pub(crate) fn rtp_time(&self, pts: Pts) -> Option<RtpTime> {
+        self.clock.rtp_time(TrackKind::Video, pts)
     }
 
     /// Writes the feedback whose time has come.
@@ -371,11 +392,5 @@ impl Publisher {
         let video = self.video.as_ref().map(|video| video.line.reorder.counts().recovered);
         let audio = self.audio.as_ref().map(|audio| audio.line.reorder.counts().recovered);
         video.unwrap_or(0) + audio.unwrap_or(0)
-    }
-
-    /// Counts what came, for all sessions together.
-    pub(crate) fn count(counters: &Counters, bytes: usize) {
-        add(&counters.packets_received, 1);
-        add(&counters.bytes_received, bytes as u64);
     }
 }

@@ -112,6 +112,16 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
+    /// One of which nothing is said yet; G.711 has numbers of its own (RFC 3551 6).
+    fn of(number: u8) -> Self {
+        let (name, clock) = match number {
+            0 => ("PCMU", 8000),
+            8 => ("PCMA", 8000),
+            _ => ("", 0),
+        };
+        Self { number, name: name.into(), clock, ..Self::default() }
+    }
+
     /// A parameter of `a=fmtp`, names compared without case.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.format.split(';').find_map(|pair| {
@@ -378,7 +388,7 @@ fn section(value: &str, line: usize) -> Result<Section, SdpError> {
     if kind != Kind::Other {
         for format in formats.split_whitespace() {
             let number = format.parse().ok().filter(|&n: &u8| n < 128).ok_or(bad.clone())?;
-            push(&mut payloads, Payload { number, ..Payload::default() }, line, "payload types")?;
+            push(&mut payloads, Payload::of(number), line, "payload types")?;
         }
     }
     Ok(Section {

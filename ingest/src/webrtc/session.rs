@@ -16,6 +16,7 @@ use super::counters::{Counters, add};
 use super::dtls::{Dtls, Progress};
 use super::end::{End, Patience};
 use super::ice::{Ice, Noted, Path, Source, Transports};
+use super::messages::Answer;
 use super::mux::Content;
 use super::publisher::Publisher;
 use super::srtp::Srtp;
@@ -248,10 +249,25 @@ impl Session {
     }
 
     /// The node's answer to a question.
-    pub(crate) fn answer(&mut self, io: &mut Io<'_>, channel: u32, answer: Option<&str>) {
+    pub(crate) fn answer(&mut self, io: &mut Io<'_>, channel: u32, answer: Option<Answer>) {
+        io.path = self.ice.selected();
+        let pts = answer.as_ref().and_then(|answer| answer.pts);
+        let time = pts.and_then(|pts| match &self.media {
+            Media::Viewer(viewer) => viewer.rtp_time(pts),
+            Media::Publisher(publisher) => publisher.rtp_time(pts),
+        });
+        let words = answer.map(|answer| answer.words(time));
+        if let Some(channels) = &mut self.channels {
+            channels.answer(channel, words.as_deref());
+        }
+        self.send_channels(io);
+    }
+
+    /// Says something that nobody asked for on the peer's data channels.
+    pub(crate) fn tell(&mut self, io: &mut Io<'_>, text: &str) {
         io.path = self.ice.selected();
         if let Some(channels) = &mut self.channels {
-            channels.answer(channel, answer);
+            channels.tell(text);
         }
         self.send_channels(io);
     }
@@ -266,7 +282,8 @@ impl Session {
             Ok(packet) => {
                 self.heard = io.now;
                 self.ice.heard(io.now);
-                Publisher::count(io.counters, datagram.len());
+                add(&io.counters.packets_received, 1);
+                add(&io.counters.bytes_received, datagram.len() as u64);
                 publisher.rtp(io, packet);
             }
             Err(error) => {

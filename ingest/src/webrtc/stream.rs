@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use pipeline::{Codec, Packet, TrackKind, Tracks};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::mux::Key;
 use super::worker::Event;
 use crate::hub::{Hub, Item, Reader};
 use crate::name::StreamName;
 use crate::rtp::frame::FramePackets;
-use crate::rtp::opus;
 use crate::rtp::payload::{PAYLOAD_BYTES_DEFAULT, Packetiser};
 use crate::rtp::ring::{Ring, RingLimits};
 use crate::views::{Takes, ViewError, Views};
@@ -33,10 +32,13 @@ pub(crate) struct Stream {
     source: StreamName,
     hub: Hub,
     tracks: Arc<Tracks>,
-    packetiser: Packetiser,
+    pictures: Option<Packetiser>,
+    sounds: Option<Packetiser>,
     video: Ring,
     audio: Ring,
     pub(crate) viewers: Vec<Key>,
+    /// Tells the feed how many they are.
+    audience: watch::Sender<u64>,
     feed: tokio::task::AbortHandle,
     complained: bool,
     turn: usize,
@@ -48,6 +50,7 @@ impl Stream {
         name: StreamName,
         source: StreamName,
         hub: Hub,
+        audience: watch::Sender<u64>,
         feed: tokio::task::AbortHandle,
     ) -> Self {
         Self {
@@ -55,10 +58,12 @@ impl Stream {
             source,
             hub,
             tracks: Arc::default(),
-            packetiser: Packetiser::new(Codec::H264, PAYLOAD_BYTES_DEFAULT),
+            pictures: None,
+            sounds: None,
             video: Ring::new(RingLimits::default()),
-            audio: Ring::new(RingLimits { bytes: 1 << 20, packets: 4096, ..RingLimits::default() }),
+            audio: sound_ring(),
             viewers: Vec::new(),
+            audience,
             feed,
             complained: false,
             turn: 0,
@@ -68,17 +73,11 @@ impl Stream {
     /// Takes the next packet; `None` for what WebRTC viewers cannot play or the packetiser
     /// refuses. A refused picture is asked for anew as a key picture.
     pub(crate) fn packet(&mut self, packet: &Packet) -> Option<Arc<FramePackets>> {
-        let frame = match packet.kind {
-            TrackKind::Video => {
-                self.tracks.video.as_ref().filter(|video| video.codec == Codec::H264)?;
-                self.packetiser.packetise(packet).map_err(|error| error.to_string())
-            }
-            TrackKind::Audio => {
-                self.tracks.audio.as_ref().filter(|audio| audio.codec == Codec::Opus)?;
-                opus::packetise(packet).map_err(|error| error.to_string())
-            }
+        let packetiser = match packet.kind {
+            TrackKind::Video => self.pictures.as_ref()?,
+            TrackKind::Audio => self.sounds.as_ref()?,
         };
-        match frame {
+        match packetiser.packetise(packet) {
             Ok(frame) => {
                 self.complained = false;
                 let ring = match packet.kind {
@@ -90,7 +89,7 @@ impl Stream {
             Err(error) => {
                 if !self.complained {
                     self.complained = true;
-                    tracing::warn!(stream = %self.name, pts = %packet.pts, error, "not packetised");
+                    tracing::warn!(stream = %self.name, pts = %packet.pts, %error, "not packetised");
                 }
                 if packet.kind == TrackKind::Video {
                     self.request_key_frame();
@@ -100,15 +99,45 @@ impl Stream {
         }
     }
 
+    /// Adds a viewer.
+    pub(crate) fn join(&mut self, key: Key) {
+        self.viewers.push(key);
+        self.audience.send_replace(self.viewers.len() as u64);
+    }
+
+    /// A viewer leaves.
+    pub(crate) fn leave(&mut self, key: Key) {
+        self.viewers.retain(|viewer| *viewer != key);
+        self.audience.send_replace(self.viewers.len() as u64);
+    }
+
     /// Where among the viewers the next frame begins.
     pub(crate) fn turn(&mut self) -> usize {
         self.turn = self.turn.wrapping_add(TURN_STEP);
         self.turn % self.viewers.len().max(1)
     }
 
-    /// What the following packets are.
+    /// What the following packets are. Frames of another coding are forgotten.
     pub(crate) fn set_tracks(&mut self, tracks: Arc<Tracks>) {
+        let before = [TrackKind::Video, TrackKind::Audio].map(|kind| self.codec(kind));
         self.tracks = tracks;
+        let bytes = PAYLOAD_BYTES_DEFAULT;
+        self.pictures = self.codec(TrackKind::Video).map(|codec| Packetiser::new(codec, bytes));
+        self.sounds = self.tracks.audio.as_ref().map(|track| Packetiser::sound(track, bytes));
+        if before[0] != self.codec(TrackKind::Video) {
+            self.video = Ring::new(RingLimits::default());
+        }
+        if before[1] != self.codec(TrackKind::Audio) {
+            self.audio = sound_ring();
+        }
+    }
+
+    /// The coding of a track, if there is one.
+    pub(crate) fn codec(&self, kind: TrackKind) -> Option<Codec> {
+        match kind {
+            TrackKind::Video => self.tracks.video.as_ref().map(|video| video.codec),
+            TrackKind::Audio => self.tracks.audio.as_ref().map(|audio| audio.codec),
+        }
     }
 
     /// Asks the publisher for a key picture; the hub merges wishes.
@@ -130,6 +159,10 @@ impl Stream {
     }
 }
 
+fn sound_ring() -> Ring {
+    Ring::new(RingLimits { bytes: 1 << 20, packets: 4096, ..RingLimits::default() })
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
         self.feed.abort();
@@ -137,26 +170,41 @@ impl Drop for Stream {
 }
 
 /// Carries a stream's packets to the worker, over the publisher's going and coming back. A full
-/// queue makes it wait, and the hub then tells it what it missed.
+/// queue makes it wait, and the hub then tells it what it missed. It counts as all of the stream's
+/// viewers, whose number `audience` has.
 pub(crate) async fn feed(
     stream: u64,
     name: StreamName,
     mut reader: Reader,
-    views: Arc<dyn Views>,
+    (views, takes): (Arc<dyn Views>, &'static Takes),
     rejoin: Duration,
+    mut audience: watch::Receiver<u64>,
     events: mpsc::Sender<Event>,
 ) {
     let begun = Instant::now();
+    let presence = |online| events.send(Event::Presence(stream, online));
     loop {
-        match reader.next().await {
-            Item::End => match again(&name, views.as_ref(), rejoin).await {
-                Some(next) => reader = next,
-                None => {
+        let item = tokio::select! {
+            biased;
+            Ok(()) = audience.changed() => {
+                reader.set_audience(*audience.borrow_and_update());
+                continue;
+            }
+            item = reader.next() => item,
+        };
+        match item {
+            Item::End => {
+                // Without a worker nobody has to be told.
+                let _ = presence(false).await;
+                let Some(next) = again(&name, (views.as_ref(), takes), rejoin).await else {
                     let _ =
                         events.send(Event::Feed { stream, item: Item::End, written: None }).await;
                     return;
-                }
-            },
+                };
+                let _ = presence(true).await;
+                reader = next;
+                reader.set_audience(*audience.borrow());
+            }
             item => {
                 // What was cached when this began says nothing about latency.
                 let written = reader.last_written().filter(|&at| at >= begun);
@@ -168,10 +216,14 @@ pub(crate) async fn feed(
     }
 }
 
-async fn again(name: &StreamName, views: &dyn Views, limit: Duration) -> Option<Reader> {
+async fn again(
+    name: &StreamName,
+    (views, takes): (&dyn Views, &'static Takes),
+    limit: Duration,
+) -> Option<Reader> {
     let search = async {
         loop {
-            match views.view(name, &Takes::WEBRTC).await {
+            match views.view(name, takes).await {
                 Ok(reader) => return Some(reader),
                 Err(ViewError::Unplayable { .. }) => return None,
                 Err(_) => tokio::time::sleep(REJOIN_EVERY).await,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pipeline::{Ticks, TrackKind};
+use pipeline::{Pts, Ticks, TrackKind};
 use rand::Rng;
 
 use super::answer::{Agreed, CNAME, Medium};
@@ -19,7 +19,6 @@ use crate::rtp::clock::{Ntp, ViewerClock};
 use crate::rtp::frame::FramePackets;
 use crate::rtp::join::{Advice, Join, JoinLimits};
 use crate::rtp::mapping::{Mapping, Placed};
-use crate::rtp::opus;
 use crate::rtp::packet::{ExtSeq, Header, PlayoutDelay, RtpTime, Seq};
 use crate::rtp::rtcp::{Compound, Message, ReportBlocks};
 use crate::rtp::rtx;
@@ -69,7 +68,8 @@ struct Track {
 }
 
 impl Track {
-    fn new(medium: &Medium, rate: u32) -> Self {
+    fn new(medium: &Medium) -> Self {
+        let rate = medium.clock_rate();
         let mut random = rand::rng();
         let first = Seq(random.random());
         Self {
@@ -79,6 +79,11 @@ impl Track {
             lost: 0,
         }
     }
+
+    /// Whether the stream has nothing of this kind, or in the coding that was agreed on.
+    fn fits(&self, stream: &Stream, kind: TrackKind) -> bool {
+        stream.codec(kind).is_none_or(|codec| codec == self.medium.codec)
+    }
 }
 
 impl Viewer {
@@ -87,13 +92,21 @@ impl Viewer {
         Self {
             stream,
             clock: None,
-            video: agreed.video.as_ref().map(|medium| Track::new(medium, 90_000)),
-            audio: agreed.audio.as_ref().map(|medium| Track::new(medium, opus::CLOCK_RATE)),
+            video: agreed.video.as_ref().map(Track::new),
+            audio: agreed.audio.as_ref().map(Track::new),
             join: None,
             awaits_key: false,
             report_at: None,
             figures: Figures::default(),
         }
+    }
+
+    /// Whether what the stream has now is what was agreed on.
+    pub(crate) fn fits(&self, stream: &Stream) -> bool {
+        let fits = |track: &Option<Track>, kind| {
+            track.as_ref().is_none_or(|track| track.fits(stream, kind))
+        };
+        fits(&self.video, TrackKind::Video) && fits(&self.audio, TrackKind::Audio)
     }
 
     /// The handshake is through: begins at the newest key picture.
@@ -198,6 +211,12 @@ impl Viewer {
         }
     }
 
+    /// The timestamp that a picture of this name has for the viewer; `None` before its first.
+    pub(crate) fn rtp_time(&self, pts: Pts) -> Option<RtpTime> {
+        let at = self.clock.as_ref()?.at(pts)?;
+        Some(self.video.as_ref()?.mapping.time_at(at))
+    }
+
     /// When [`Self::timeout`] is due.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let join = self.join.as_ref().and_then(Join::next_timeout);
@@ -282,7 +301,7 @@ impl Viewer {
                     marker: frame.marker(sent.packet),
                     payload_type,
                     seq: number.seq(),
-                    time: sent.time,
+                    time: sent.time.plus(track.ticks(frame.offset(sent.packet))),
                     ssrc: track.medium.rtx_ssrc,
                 };
                 let bytes = header.write(&[], io.buffer);
@@ -316,6 +335,11 @@ impl Viewer {
 }
 
 impl Track {
+    /// In units of the payload's clock.
+    fn ticks(&self, time: Ticks) -> i64 {
+        time.0 * i64::from(self.medium.clock_rate()) / 90_000
+    }
+
     /// Writes the header of one packet. The same frame always gets the same one.
     fn header(
         &self,
@@ -329,7 +353,7 @@ impl Track {
             marker: frame.marker(index),
             payload_type: self.medium.payload_type,
             seq,
-            time,
+            time: time.plus(self.ticks(frame.offset(index))),
             ssrc: self.medium.ssrc,
         };
         match self.medium.playout_delay.filter(|_| frame.key) {

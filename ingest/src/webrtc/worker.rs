@@ -20,7 +20,7 @@ use super::counters::{Counters, add};
 use super::dtls::Identity;
 use super::end::{End, Patience};
 use super::links;
-use super::messages::{Messages, NoMessages, Speaker};
+use super::messages::{Answer, Messages, NoMessages, Speaker, presence};
 use super::mux::{Key, Mux};
 use super::order::Command;
 use super::session::{Io, Media, Session};
@@ -65,8 +65,10 @@ pub(crate) enum Event {
     Answer {
         key: Key,
         channel: u32,
-        answer: Option<String>,
+        answer: Option<Answer>,
     },
+    /// A stream has a publisher again, or not any more.
+    Presence(u64, bool),
 }
 
 /// Who answers messages of data channels, and where.
@@ -101,7 +103,8 @@ pub(crate) struct Worker {
     pub(super) secrets: HashMap<String, Key>,
     pub(super) others: Others,
     pub(super) streams: HashMap<u64, Stream>,
-    pub(super) names: HashMap<StreamName, u64>,
+    /// By the name that viewers ask for and that of the form which they get.
+    pub(super) names: HashMap<(StreamName, StreamName), u64>,
     pub(super) next: u64,
     pub(super) events: mpsc::Sender<Event>,
     /// Room for the viewers of the frame that is being sent.
@@ -293,13 +296,17 @@ impl Worker {
             Event::Arrived { link, datagram } => self.linked(now, link, &datagram),
             Event::Hangup { link } => self.hung_up(link),
             Event::Answer { key, channel, answer } => self.with(now, key, |session, io, _| {
-                session.answer(io, channel, answer.as_deref());
+                session.answer(io, channel, answer);
                 Ok(())
             }),
+            Event::Presence(stream, online) => self.tell_viewers(now, stream, presence(online)),
             Event::Feed { stream: number, item, written } => {
                 let Some(stream) = self.streams.get_mut(&number) else { return };
                 match item {
-                    Item::Tracks(tracks) => stream.set_tracks(tracks),
+                    Item::Tracks(tracks) => {
+                        stream.set_tracks(tracks);
+                        self.end_misfits(now, number);
+                    }
                     Item::Packet(packet) => {
                         if let Some(frame) = stream.packet(&packet) {
                             self.frame(now, number, &frame);
@@ -358,8 +365,7 @@ impl Worker {
                 let _ = reply.send(key.is_some());
             }
             Command::Kick { id, reply } => {
-                let found = self.sessions.iter().find(|(_, session)| session.open.id == id);
-                let key = found.map(|(key, _)| *key);
+                let key = self.by_id(&id);
                 if let Some(key) = key {
                     self.end(Instant::now(), key, End::Kicked);
                 }
@@ -375,7 +381,18 @@ impl Worker {
                 list.sort_by_key(|(key, _)| *key);
                 let _ = reply.send(list.into_iter().map(|(_, status)| status).collect());
             }
+            #[cfg(test)]
+            Command::Break { id, reply } => {
+                if let Some(key) = self.by_id(&id) {
+                    self.with(Instant::now(), key, |_, _, _| panic!("as a test wants it"));
+                }
+                let _ = reply.send(());
+            }
             Command::Stop => {}
         }
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use ingest::auth::{Access, Action, Grant, Refusal, Request};
-use ingest::webrtc::{Messages, Role, Speaker};
+use ingest::rtp::packet::RtpPacket;
+use ingest::webrtc::{Answer, Messages, Role, Speaker};
+use pipeline::Pts;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -18,11 +20,13 @@ use crate::peer::{PATIENCE, Peer, SILENCE};
 pub(crate) struct Echo;
 
 impl Messages for Echo {
-    fn message(&self, from: Speaker, text: String) -> BoxFuture<'static, Option<String>> {
+    fn message(&self, from: Speaker, text: String) -> BoxFuture<'static, Option<Answer>> {
         assert!(text != "panic", "asked to");
         let role = if from.role == Role::Viewer { "viewer" } else { "publisher" };
         let answer = format!("{} {role} {} {text}", from.stream, from.may_steer);
-        Box::pin(async move { (text != "say nothing").then_some(answer) })
+        let pts = text.strip_prefix("pts ").map(|pts| Pts(pts.parse().unwrap()));
+        let answer = if pts.is_some() { "{\"is\":1}".to_owned() } else { answer };
+        Box::pin(async move { (text != "say nothing").then_some(Answer { text: answer, pts }) })
     }
 }
 
@@ -49,6 +53,10 @@ struct Asker {
 impl Asker {
     async fn new(mut peer: Peer) -> Self {
         peer.connect().await;
+        Self::connected(peer).await
+    }
+
+    async fn connected(peer: Peer) -> Self {
         let mut asker = Self { peer, caller: Caller::new(Instant::now()) };
         asker.run(|caller| caller.is_connected()).await;
         asker
@@ -80,6 +88,11 @@ impl Asker {
 
     async fn ask(&mut self, stream: u16, text: &str) -> String {
         self.caller.say(Instant::now(), stream, text);
+        self.hears(stream).await
+    }
+
+    /// The next words of the server.
+    async fn hears(&mut self, stream: u16) -> String {
         let mut heard = Vec::new();
         self.run(|caller| {
             heard.extend(caller.heard(stream));
@@ -103,6 +116,56 @@ async fn viewers_and_publishers_are_told_apart() {
     let mut publisher = Asker::new(peer).await;
     publisher.open(2);
     assert_eq!(publisher.ask(2, "hello").await, "mine publisher true hello");
+}
+
+#[tokio::test]
+async fn an_answer_about_a_picture_carries_the_timestamp_that_it_has_for_the_viewer() {
+    let node = Node::new();
+    node.server.answer_messages(Arc::new(Echo));
+    let mut source = node.publish("cam");
+    source.picture(true, 500);
+    let mut peer = Peer::new().await;
+    node.open(&mut peer, "/cam/whep").await;
+    peer.connect().await;
+    let packet = peer.rtp(96, PATIENCE).await.expect("the picture");
+    let time = RtpPacket::parse(&packet).unwrap().time.0;
+    let mut viewer = Asker::connected(peer).await;
+    viewer.open(0);
+    for ahead in [0, 3000, 90_000] {
+        let wanted = format!("{{\"is\":1,\"rtp\":{}}}", time.wrapping_add(ahead));
+        assert_eq!(viewer.ask(0, &format!("pts {ahead}")).await, wanted);
+    }
+}
+
+#[tokio::test]
+async fn viewers_are_told_at_once_that_the_publisher_left_and_that_it_is_back() {
+    let node = Node::new();
+    let mut source = node.publish("cam");
+    source.picture(true, 500);
+    let mut viewer = Asker::viewer(&node).await;
+    viewer.open(0);
+    assert!(viewer.ask(0, "hello").await.contains("unsupported"));
+    drop(source);
+    assert_eq!(viewer.hears(0).await, r#"{"type":"stream","state":"offline"}"#);
+    let _source = node.publish("cam");
+    assert_eq!(viewer.hears(0).await, r#"{"type":"stream","state":"online"}"#);
+}
+
+#[tokio::test]
+async fn each_viewer_counts_as_one_reader_of_the_stream() {
+    let node = Node::new();
+    let mut source = node.publish("cam");
+    source.picture(true, 500);
+    let mut peers = Vec::new();
+    for count in 1..=3 {
+        let mut peer = Peer::new().await;
+        let (location, _) = node.open(&mut peer, "/cam/whep").await;
+        peers.push(location);
+        node.until("so many readers", |_| node.hub.list()[0].readers == count).await;
+    }
+    let leave = http::Request::delete(&peers[0]).body(axum::body::Body::empty()).unwrap();
+    assert_eq!(node.request(leave).await.status(), 200);
+    node.until("two readers", |_| node.hub.list()[0].readers == 2).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use http::{Method, Request, StatusCode};
 use ingest::auth::{Access, Grant, Refusal};
 use ingest::hub::{self, Hub};
-use ingest::webrtc::{Config, HubViews, Server};
+use ingest::webrtc::{Config, HubViews, IceServer, Login, Server};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ async fn what_cannot_be_served_is_refused_with_its_status() {
 #[tokio::test]
 async fn a_preflight_says_what_is_allowed() {
     let config = Config {
-        ice_servers: vec!["stun:stun.example.org".into()],
+        ice_servers: vec![IceServer { url: "stun:stun.example.org".into(), login: Login::Open }],
         origins: vec!["https://a.example".into()],
         ..Config::default()
     };

@@ -95,6 +95,45 @@ async fn noise_in_every_state_is_survived() {
 }
 
 #[tokio::test]
+async fn a_thousand_half_open_sessions_leave_a_living_stream_untouched() {
+    let config = ingest::webrtc::Config {
+        handshakes_max: 1000,
+        sessions_per_ip_max: 2000,
+        ..Default::default()
+    };
+    let node = Node::with(config);
+    let mut source = node.publish("cam");
+    source.picture(true, 500);
+    let mut viewer = Peer::new().await;
+    node.open(&mut viewer, "/cam/whep").await;
+    viewer.connect().await;
+    assert!(viewer.rtp(96, PATIENCE).await.is_some());
+    let asker = Peer::new().await;
+    let offer = asker.offer("recvonly");
+    for count in 0..1000 {
+        let response = node.post("/cam/whep", offer.clone()).await;
+        assert_eq!(response.status(), 201, "{count}");
+        // Every other one gets as far as its first check, and then says no more.
+        if count % 2 == 0 {
+            let answer = crate::harness::text(response).await;
+            let mut half = Peer::new().await;
+            half.ufrag.clone_from(&asker.ufrag);
+            half.answered(answer);
+            half.send(&half.check()).await;
+        }
+        if count % 100 == 0 {
+            source.picture(false, 500);
+            assert!(viewer.rtp(96, PATIENCE).await.is_some(), "after {count}");
+        }
+    }
+    let response = node.post("/cam/whep", offer).await;
+    assert_eq!(response.status(), 503);
+    assert!(response.headers().contains_key("retry-after"));
+    source.picture(false, 500);
+    assert!(viewer.rtp(96, PATIENCE).await.is_some());
+}
+
+#[tokio::test]
 async fn nobody_takes_the_address_of_a_living_session_with_his_own_credentials() {
     let node = Node::new();
     let mut source = node.publish("cam");

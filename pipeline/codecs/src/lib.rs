@@ -1,5 +1,5 @@
-//! GStreamer codecs behind the pipeline's traits: H.264, HEVC, AV1, VP9 and VP8 in, H.264 out; AAC,
-//! Opus, MP3, FLAC and G.711 in, AAC and Opus out.
+//! GStreamer codecs behind the pipeline's traits: H.264, HEVC, AV1, VP9 and VP8 in, H.264 and VP8
+//! out; AAC, Opus, MP3, FLAC and G.711 in, AAC and Opus out.
 //!
 //! Elements are driven by pushing buffers into their pads from the caller's thread ([`chain`]), so
 //! that decoding and encoding are plain function calls: no pipeline, no main loop, no queue and no
@@ -19,6 +19,7 @@ mod testing;
 pub mod tone;
 #[cfg(test)]
 mod video_tests;
+pub mod vp8;
 
 /// Decoders by the codec of a track.
 pub mod video {
@@ -77,6 +78,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("opusdec", "gstreamer1.0-plugins-base"),
     ("opusenc", "gstreamer1.0-plugins-base"),
     ("vp8dec", "gstreamer1.0-plugins-good"),
+    ("vp8enc", "gstreamer1.0-plugins-good"),
     ("vp9dec", "gstreamer1.0-plugins-good"),
     ("x264enc", "gstreamer1.0-plugins-ugly"),
     ("avdec_h264", "gstreamer1.0-libav"),

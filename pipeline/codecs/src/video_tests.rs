@@ -392,6 +392,33 @@ fn each_frame_is_coded_in_its_own_call_in_canonical_form() {
 }
 
 #[test]
+fn vp8_comes_out_picture_by_picture_and_shows_what_went_in() {
+    let size = Size::new(322, 182);
+    let mut encoder = crate::vp8::Encoder::new(settings(size, 1_500_000)).unwrap();
+    let mut coded = Vec::new();
+    for step in 0..20 {
+        let frame = drawn(size, step, Pts(step as i64 * 3000 + 7));
+        let packet = encoder.encode(&frame, step == 13).unwrap();
+        assert_eq!(packet.pts, frame.pts);
+        assert_eq!(packet.key, step == 0 || step == 13, "picture {step}");
+        coded.push(packet);
+    }
+    let mut assembler = pipeline::vp8::Assembler::new();
+    let unit = assembler.frame(coded[0].data.clone()).unwrap().unwrap();
+    assert!(unit.key);
+    assert_eq!(assembler.track().unwrap().size, size);
+    let frames = decode_all(&mut track(&encoder.track()), &coded);
+    assert_eq!(frames.len(), 20);
+    for (step, frame) in frames.iter().enumerate() {
+        let drawn = drawn(size, step, frame.pts);
+        let (is, was) = (samples(frame), samples(&drawn));
+        let luma = size.pixels() as usize;
+        let off: u64 = (0..luma).map(|at| u64::from(is[at].abs_diff(was[at]))).sum();
+        assert!(off / (luma as u64) < 8, "picture {step} is off by {}", off / luma as u64);
+    }
+}
+
+#[test]
 fn a_key_frame_comes_at_once_when_it_is_asked_for() {
     let mut encoder = Encoder::new(settings(SMALL, 500_000)).unwrap();
     for step in 0..20_usize {
