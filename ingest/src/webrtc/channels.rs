@@ -175,6 +175,12 @@ impl Channels {
         }
     }
 
+    /// Says something unasked on every channel.
+    pub(crate) fn notify(&mut self, text: &str) {
+        let open: Vec<u32> = self.open.iter().map(|channel| channel.number).collect();
+        open.into_iter().for_each(|channel| self.say(channel, text));
+    }
+
     /// A peer that lets its answers pile up gets no more of them.
     fn say(&mut self, channel: u32, text: &str) {
         let Some(channel) = self.open.iter_mut().find(|open| open.number == channel) else {

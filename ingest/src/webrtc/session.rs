@@ -317,6 +317,11 @@ impl Session {
         if let (Some(srtp), Media::Viewer(viewer)) = (&mut self.srtp, &mut self.media) {
             io.path = self.ice.selected();
             viewer.frame(io, &mut srtp.protect, frame);
+            let notice = viewer.take_notice();
+            if let (Some(notice), Some(channels)) = (notice, &mut self.channels) {
+                channels.notify(&notice);
+                self.send_channels(io);
+            }
         }
     }
 
