@@ -30,6 +30,9 @@ use tokio::net::UdpSocket;
 /// The payload type that H.264 is offered under.
 pub(super) const H264: u8 = 96;
 
+/// The payload type of pictures sent again (RFC 4588).
+const RTX: u8 = 97;
+
 /// The payload type that Opus is offered under.
 pub(super) const OPUS: u8 = 111;
 
@@ -333,7 +336,8 @@ fn offer(ufrag: &str, password: &str, print: &str, wants: Wants) -> String {
                     "a=rtpmap:{H264} H264/90000\r\n\
                      a=fmtp:{H264} level-asymmetry-allowed=1;packetization-mode=1;\
                      profile-level-id=42e01f\r\na=rtcp-fb:{H264} nack\r\n\
-                     a=rtcp-fb:{H264} nack pli\r\n"
+                     a=rtcp-fb:{H264} nack pli\r\na=rtpmap:{RTX} rtx/90000\r\n\
+                     a=fmtp:{RTX} apt={H264}\r\n"
                 ),
             ),
             _ => (
@@ -343,8 +347,9 @@ fn offer(ufrag: &str, password: &str, print: &str, wants: Wants) -> String {
                 ),
             ),
         };
+        let formats = if format == H264 { format!("{H264} {RTX}") } else { format.to_string() };
         offer.push_str(&format!(
-            "m={kind} 9 UDP/TLS/RTP/SAVPF {format}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n\
+            "m={kind} 9 UDP/TLS/RTP/SAVPF {formats}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n\
              a={direction}\r\na=rtcp-mux\r\na=rtcp-rsize\r\na=ice-ufrag:{ufrag}\r\n\
              a=ice-pwd:{password}\r\na=fingerprint:sha-256 {print}\r\na=setup:active\r\n{lines}"
         ));

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rtc_interceptor::{BandwidthEstimator, Gcc, PacketReport};
+use rtc_interceptor::{BandwidthEstimator, Gcc, PacketReport, RateCalculator};
 
 use super::packet::{ExtSeq, Seq};
 use super::twcc::Feedback;
@@ -40,6 +40,9 @@ const LOSS: f64 = 0.05;
 /// For how long the fastest packet is what others are measured by: clocks drift.
 const FASTEST_FOR: Duration = Duration::from_secs(10);
 
+/// A queue longer than this is drained no faster.
+const QUEUE_DRAINED: Duration = Duration::from_millis(500);
+
 /// What is known of a way.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Way {
@@ -62,6 +65,9 @@ pub struct Estimate {
     since: Option<Instant>,
     queued: Duration,
     begun: Option<Instant>,
+    arrived: RateCalculator,
+    /// Bits per second that arrive.
+    arriving: Option<f64>,
 }
 
 impl Default for Estimate {
@@ -82,6 +88,8 @@ impl Estimate {
             since: None,
             queued: Duration::ZERO,
             begun: None,
+            arrived: RateCalculator::default(),
+            arriving: None,
         }
     }
 
@@ -112,6 +120,7 @@ impl Estimate {
             if let Some(arrival) = arrival {
                 let begun = *self.begun.get_or_insert(departure);
                 let left = departure.saturating_duration_since(begun).as_micros() as i64;
+                self.arrived.add(now, bytes as usize);
                 let took = arrival - left;
                 least = Some(least.map_or(took, |least: i64| least.min(took)));
             }
@@ -133,6 +142,7 @@ impl Estimate {
         self.queue(now, least);
         if !reports.is_empty() {
             self.told = true;
+            self.arriving = self.arrived.rate_bits_per_second(now).or(self.arriving);
             self.gcc.on_reports(now, &reports);
         }
     }
@@ -152,9 +162,17 @@ impl Estimate {
     /// What is known of the way.
     pub fn way(&self) -> Way {
         let lossy = self.loss().is_some_and(|loss| loss > LOSS);
+        let queues = self.queued > QUEUE;
+        let mut bitrate = self.gcc.target_bitrate();
+        if let (true, Some(arriving)) = (queues, self.arriving) {
+            // The estimator hears a queue only while it grows fast. One that is there gets shorter
+            // when less goes in than comes out.
+            let drained = self.queued.min(QUEUE_DRAINED).as_secs_f64();
+            bitrate = bitrate.min(arriving * (1.0 - drained)).max(LEAST);
+        }
         Way {
-            bitrate: self.told.then(|| self.gcc.target_bitrate() as u64),
-            strained: self.told && (lossy || self.queued > QUEUE),
+            bitrate: self.told.then_some(bitrate as u64),
+            strained: self.told && (lossy || queues),
         }
     }
 

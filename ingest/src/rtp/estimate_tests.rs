@@ -65,7 +65,7 @@ impl Story {
         for _ in 0..frames {
             let now = self.start + FRAME * self.frame;
             self.deliver(now);
-            let key = self.frame % 60 == 0;
+            let key = self.frame.is_multiple_of(60);
             let bytes = match key {
                 true => 7_400,
                 false => 1_500 + (self.percent() * 18) as usize,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
@@ -19,6 +19,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::super::peer::{AGAIN, CHECK_EVERY, HANDSHAKE_LIMIT, Identity, Peer, Read, Wants};
 use super::measured::Measured;
@@ -121,7 +122,8 @@ impl Crowd {
     }
 
     async fn join(&self, number: usize) -> Result<()> {
-        let permit = Arc::clone(&self.gate).acquire_owned().await?;
+        let permit = timeout(HANDSHAKE_LIMIT, Arc::clone(&self.gate).acquire_owned()).await;
+        let permit = permit.context("those who joined before do not get through")??;
         let whep = self.whep.replace("{}", &(number % self.streams).to_string());
         let client = &self.clients[number / ADDRESS_VIEWERS];
         let peer = Peer::negotiate(client, &whep, &self.identity, self.wants).await?;

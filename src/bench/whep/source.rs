@@ -195,7 +195,7 @@ fn run(
             let due = start + interval * source.pictures as u32;
             if due <= now {
                 source.running =
-                    !paused && (source.running || source.pictures % u64::from(GROUP) == 0);
+                    !paused && (source.running || source.pictures.is_multiple_of(u64::from(GROUP)));
                 if source.running {
                     source.picture(&made, measured);
                 }
