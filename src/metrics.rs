@@ -285,6 +285,11 @@ impl Parts {
                 "Frames that slow viewers lost",
                 &counters.frames_skipped,
             ),
+            (
+                "millstream_webrtc_thinned_frames_total",
+                "Pictures left out for viewers whose way carries less than the stream has",
+                &counters.frames_thinned,
+            ),
         ] {
             out.counter(name, help, &[], read(value));
         }

@@ -112,6 +112,34 @@ fn help_names_every_command_and_says_what_it_does() {
 }
 
 #[test]
+fn the_whep_bench_runs_small_and_tells_its_figures() {
+    let args =
+        "bench whep --viewers 6 --streams 2 --audio yes --seconds 2 --rounds 1 --cores all --json";
+    let args: Vec<&str> = args.split(' ').collect();
+    let output = Shell::new().command(&args).output().unwrap();
+    let lines = String::from_utf8(output.stdout.clone()).unwrap();
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let figure = |key: &str| {
+        let line = lines.iter().find(|line| line["figure"] == key);
+        let line = line.unwrap_or_else(|| panic!("no {key} in {lines:?}\n{errors}"));
+        line["median"].as_f64().unwrap_or_else(|| panic!("{line}"))
+    };
+    // A busy machine may make the run void, but what came came: pictures and sound of all viewers.
+    let rate = figure("mbit_per_s_viewer");
+    assert!((0.3..1.0).contains(&rate), "{rate}\n{errors}");
+    assert!(figure("viewers_per_core") > 1.0);
+    assert!(figure("times_floor") > 0.0);
+    assert!(figure("packets_per_send") > 1.0, "pictures leave in one call");
+    let delay = lines.iter().find(|line| line["hop"] == "millstream.delay").unwrap();
+    // 6 viewers, 2 s of 30 pictures.
+    let count = delay["count"].as_u64().unwrap();
+    assert!((180..=400).contains(&count), "{delay}\n{errors}");
+    assert!(output.status.success() || errors.contains("void"), "{errors}");
+}
+
+#[test]
 fn the_version_is_the_packages() {
     let version = printed(&Shell::new().run(&["--version"]));
     assert_eq!(version.trim(), concat!("millstream ", env!("CARGO_PKG_VERSION")));

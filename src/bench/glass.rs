@@ -36,7 +36,7 @@ pub(super) async fn run(road: &Road) -> Result<()> {
     clip::need_ffmpeg().await?;
     let tools = Tools::find()?;
     let mut printer = Printer::new("glass", road.json);
-    let places = rig::step_aside(road).await?;
+    let places = rig::step_aside(&road.cores).await?;
     printer.say(&usage::machine());
     printer.say(&places);
     printer.with("machine", usage::machine());

@@ -35,7 +35,7 @@ pub(super) async fn run(join: &Join) -> Result<()> {
     let tools = Tools::find()?;
     let road = &join.road;
     let mut printer = Printer::new("join", road.json);
-    let places = rig::step_aside(road).await?;
+    let places = rig::step_aside(&road.cores).await?;
     printer.say(&usage::machine());
     printer.say(&places);
     printer.with("machine", usage::machine());

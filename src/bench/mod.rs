@@ -1,7 +1,7 @@
 //! `millstream bench`: measures this program as its users run it, in processes of its own.
 //!
 //! The generator is ffmpeg with a clip that was encoded beforehand, the viewer is a bare WHEP
-//! receiver of ours (or Chromium), and the nodes are children of this process on loopback. Where
+//! receiver of ours (or Chromium; a whole crowd of light ones in `whep`), and the nodes are children of this process on loopback. Where
 //! the system allows it, nodes and everything else run on different processor cores. A run in
 //! which the generator could not keep up is called void instead of being reported as a result.
 
@@ -10,10 +10,12 @@ mod clip;
 mod glass;
 mod join;
 mod latency;
+mod peer;
 mod receiver;
 mod report;
 mod rig;
 mod usage;
+mod whep;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
@@ -28,6 +30,11 @@ pub enum Bench {
     Glass(Road),
     /// Time to the first picture of a viewer who comes late, and how far behind it stays
     Join(Join),
+    /// Viewers that one core of a gateway serves over WebRTC, beside a bare sender's floor
+    Whep(whep::Whep),
+    /// The bare sender of `whep`
+    #[command(hide = true)]
+    WhepFloor(whep::floor::Floor),
 }
 
 /// Viewers who come late.
@@ -93,6 +100,9 @@ const RATE: u32 = 30;
 /// # Errors
 /// When it cannot be carried out, a program that it needs is missing, or the run was void.
 pub fn run(what: Bench) -> Result<()> {
+    if let Bench::WhepFloor(floor) = &what {
+        return whep::floor::run(floor);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -102,6 +112,8 @@ pub fn run(what: Bench) -> Result<()> {
             Bench::Latency(road) => latency::run(&road).await,
             Bench::Glass(road) => glass::run(&road).await,
             Bench::Join(join) => join::run(&join).await,
+            Bench::Whep(whep) => whep::run(&whep).await,
+            Bench::WhepFloor(floor) => whep::floor::run(&floor),
         }
     })
 }

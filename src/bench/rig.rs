@@ -38,7 +38,8 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn id(&self) -> Result<u32> {
+    /// Its process.
+    pub(super) fn id(&self) -> Result<u32> {
         self.child.id().with_context(|| format!("the {} ended", self.role))
     }
 
@@ -78,29 +79,39 @@ impl Rig {
             _ => road.graph.clone(),
         };
         let graph = format!("pipeline.graph={graph}");
+        let set = ["--set", "latency.trace=true", "--set", &graph];
         match road.processes {
             Processes::Two => {
-                let orchestrator = rig.spawn(road, "orchestrator", &[]).await?;
+                let orchestrator = rig.spawn(&road.cores, "orchestrator", &set[..2]).await?;
                 let url = orchestrator.url("orchestrator for peers")?.to_owned();
-                let more = ["--orchestrators", &url, "--set", &graph];
-                let gateway = rig.spawn(road, "gateway", &more).await?;
+                let more = [&["--orchestrators", &url], &set[..]].concat();
+                let gateway = rig.spawn(&road.cores, "gateway", &more).await?;
                 rig.nodes.extend([gateway, orchestrator]);
             }
             Processes::One => {
-                let node = rig.spawn(road, "up", &["--set", &graph]).await?;
+                let node = rig.spawn(&road.cores, "up", &set).await?;
                 rig.nodes.push(node);
             }
         }
         Ok(rig)
     }
 
-    async fn spawn(&self, road: &Road, role: &'static str, more: &[&str]) -> Result<Node> {
+    /// Starts a gateway alone, which hands streams on as they are.
+    pub(super) async fn gateway_alone(cores: &str, more: &[&str]) -> Result<Self> {
+        let client = crate::http_client()?;
+        let mut rig = Self { nodes: Vec::new(), client, scratch: Scratch::new()? };
+        let node = rig.spawn(cores, "gateway", more).await?;
+        rig.nodes.push(node);
+        Ok(rig)
+    }
+
+    async fn spawn(&self, cores: &str, role: &'static str, more: &[&str]) -> Result<Node> {
         let program = std::env::current_exe().context("this program's own file")?;
         let program = program.to_str().context("this program's path is no text")?;
         let dir = self.dir();
         let mut words: Vec<String> = Vec::new();
-        if pins(road) {
-            words.extend(["taskset", "-c", &road.cores].map(str::to_owned));
+        if pins(cores) {
+            words.extend(["taskset", "-c", cores].map(str::to_owned));
         }
         words.extend([program, role].map(str::to_owned));
         words.extend(["--data-dir".into(), dir.join(role).display().to_string()]);
@@ -109,7 +120,6 @@ impl Rig {
         }
         let ledger = dir.join("ledger.db");
         words.extend(["--set".into(), format!("payments.ledger={}", ledger.display())]);
-        words.extend(["--set", "latency.trace=true"].map(str::to_owned));
         words.extend(more.iter().map(|word| (*word).to_owned()));
 
         let log = dir.join(format!("{role}.log"));
@@ -159,9 +169,13 @@ impl Rig {
 
     /// Where to watch over WHEP: the processed stream, or what was pushed.
     pub(super) fn whep(&self, processed: bool) -> Result<String> {
-        let base = self.gateway()?.url("all streams")?.trim_end_matches('/');
         let suffix = if processed { "-out" } else { "" };
-        Ok(format!("{base}/{STREAM}{suffix}/whep"))
+        Ok(format!("{}/{STREAM}{suffix}/whep", self.http()?))
+    }
+
+    /// Where streams are published and watched over HTTP.
+    pub(super) fn http(&self) -> Result<&str> {
+        Ok(self.gateway()?.url("all streams")?.trim_end_matches('/'))
     }
 
     async fn get(&self, node: &Node, path: &str) -> Result<reqwest::Response> {
@@ -219,22 +233,22 @@ impl Rig {
 }
 
 /// Whether processes are bound to cores.
-pub(super) fn pins(road: &Road) -> bool {
+pub(super) fn pins(cores: &str) -> bool {
     let taskset = Path::new("/usr/bin/taskset").exists();
-    road.cores != "all" && usage::cores() > 1 && taskset
+    cores != "all" && usage::cores() > 1 && taskset
 }
 
 /// Binds this process, and what it starts from now on, to the cores that the nodes do not get.
 /// Gives them in words.
-pub(super) async fn step_aside(road: &Road) -> Result<String> {
-    if !pins(road) {
+pub(super) async fn step_aside(cores: &str) -> Result<String> {
+    if !pins(cores) {
         return Ok("all processes on all cores".into());
     }
-    let taken: Vec<&str> = road.cores.split(',').collect();
+    let taken: Vec<&str> = cores.split(',').collect();
     let all = (0..usage::cores()).map(|core| core.to_string());
     let rest: Vec<String> = all.filter(|core| !taken.contains(&core.as_str())).collect();
-    if rest.is_empty() || road.cores.contains('-') {
-        bail!("--cores {:?}: name single cores, and leave one to the generator", road.cores);
+    if rest.is_empty() || cores.contains('-') {
+        bail!("--cores {cores:?}: name single cores, and leave one to the generator");
     }
     let own = std::process::id().to_string();
     let rest = rest.join(",");
@@ -243,7 +257,7 @@ pub(super) async fn step_aside(road: &Road) -> Result<String> {
     if !command.status().await?.success() {
         bail!("taskset cannot bind this process to cores {rest}");
     }
-    Ok(format!("nodes on cores {}, generator and viewer on {rest}", road.cores))
+    Ok(format!("nodes on cores {cores}, generator and viewer on {rest}"))
 }
 
 /// A directory that goes with its owner.

@@ -243,7 +243,9 @@ fn choose(section: &Section, role: Role, local: &Local<'_>) -> Option<Medium> {
         fir: payload.has_feedback("ccm fir"),
         remb: payload.has_feedback("goog-remb"),
         transport_cc: extension(TRANSPORT_CC_URI)
-            .filter(|_| role == Role::Publisher && payload.has_feedback("transport-cc")),
+            .filter(|_| payload.has_feedback("transport-cc"))
+            // A packet may carry one number only, and a repeat without RTX is the same packet.
+            .filter(|_| role == Role::Publisher || rtx.is_some() || !nack),
         playout_delay: extension(PLAYOUT_DELAY_URI)
             .filter(|_| role == Role::Viewer && section.kind == Kind::Video),
         ssrc: random_ssrc(),

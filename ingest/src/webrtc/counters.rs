@@ -57,6 +57,8 @@ pub struct Counters {
     pub plis_sent: AtomicU64,
     /// Frames that viewers lost by being slow or on a bad way.
     pub frames_skipped: AtomicU64,
+    /// Pictures that viewers did not get whose way carries less than the stream has.
+    pub frames_thinned: AtomicU64,
     /// From the write into the hub to the last packet of the frame sent to the last viewer.
     pub write_to_sent: Histogram,
 }
@@ -89,6 +91,7 @@ impl Counters {
             (&a.plis_received, &b.plis_received),
             (&a.plis_sent, &b.plis_sent),
             (&a.frames_skipped, &b.frames_skipped),
+            (&a.frames_thinned, &b.frames_thinned),
             (&a.write_to_sent.sum_us, &b.write_to_sent.sum_us),
         ] {
             add(sum, more.load(Ordering::Relaxed));

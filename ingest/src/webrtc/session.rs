@@ -334,6 +334,11 @@ impl Session {
         if let (Some(srtp), Media::Viewer(viewer)) = (&mut self.srtp, &mut self.media) {
             io.path = self.ice.selected();
             viewer.frame(io, &mut srtp.protect, frame);
+            let notice = viewer.take_notice();
+            if let (Some(notice), Some(channels)) = (notice, &mut self.channels) {
+                channels.tell(&notice);
+                self.send_channels(io);
+            }
         }
     }
 

@@ -61,6 +61,10 @@ pub struct SessionStatus {
     pub plis: u64,
     /// The time of a round trip by sender and receiver reports, once known.
     pub round_trip: Option<Duration>,
+    /// Bits per second that the way to a viewer carries, by its reports on each packet.
+    pub bitrate: Option<u64>,
+    /// Pictures that a viewer did not get for that.
+    pub frames_thinned: u64,
 }
 
 impl Session {
@@ -104,6 +108,8 @@ impl Session {
             packets_resent: figures.resent,
             plis: figures.plis,
             round_trip: figures.round_trip,
+            bitrate: figures.way.bitrate,
+            frames_thinned: figures.thinned,
         }
     }
 }

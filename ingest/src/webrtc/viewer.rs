@@ -3,6 +3,8 @@
 //! Frames come packetised from [`Stream`]; here they get this viewer's header and are protected in
 //! one reused buffer that leaves in one call. Packets are not kept: what a viewer asks for again is
 //! made again from the stream's ring.
+//!
+//! This file is long because what goes out for whatever reason shares one numbering.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,12 +18,14 @@ use super::session::Io;
 use super::srtp::Protect;
 use super::stream::Stream;
 use crate::rtp::clock::{Ntp, ViewerClock};
+use crate::rtp::estimate::{Estimate, Way};
 use crate::rtp::frame::FramePackets;
 use crate::rtp::join::{Advice, Join, JoinLimits};
 use crate::rtp::mapping::{Mapping, Placed};
 use crate::rtp::packet::{ExtSeq, Header, PlayoutDelay, RtpTime, Seq};
 use crate::rtp::rtcp::{Compound, Message, ReportBlocks};
 use crate::rtp::rtx;
+use crate::rtp::thin::{Supply, Thin};
 
 /// Time between sender reports. Players match sound and picture by them, so the first goes out
 /// with the first frame.
@@ -29,6 +33,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Frames of each track that are remembered for retransmission: 4 s of pictures at 60 a second.
 const WINDOW_FRAMES: usize = 256;
+
+/// Bytes of a packet beside its payload: header, extensions, tag, UDP and IP.
+const OVERHEAD_BYTES: usize = 12 + 8 + 16 + 28;
 
 /// What viewers are told about holding pictures back: show them as they come.
 const PLAYOUT_DELAY: PlayoutDelay = PlayoutDelay { min_ms: 0, max_ms: 400 };
@@ -42,7 +49,11 @@ pub(crate) struct Figures {
     pub(crate) nacks: u64,
     pub(crate) resent: u64,
     pub(crate) plis: u64,
+    /// Pictures left out for the way's sake.
+    pub(crate) thinned: u64,
     pub(crate) round_trip: Option<Duration>,
+    /// What the way carries, once told.
+    pub(crate) way: Way,
 }
 
 /// One viewer.
@@ -55,6 +66,11 @@ pub(crate) struct Viewer {
     join: Option<Join>,
     awaits_key: bool,
     report_at: Option<Instant>,
+    /// Where the viewer reports on each packet.
+    estimate: Option<Box<Estimate>>,
+    thin: Thin,
+    /// What the viewer was last told.
+    told: Supply,
     pub(crate) figures: Figures,
 }
 
@@ -97,6 +113,13 @@ impl Viewer {
             join: None,
             awaits_key: false,
             report_at: None,
+            estimate: [&agreed.video, &agreed.audio]
+                .into_iter()
+                .flatten()
+                .any(|medium| medium.transport_cc.is_some())
+                .then(Box::default),
+            thin: Thin::default(),
+            told: Supply::Whole,
             figures: Figures::default(),
         }
     }
@@ -143,15 +166,38 @@ impl Viewer {
                 return;
             }
             self.awaits_key = false;
+            if !self.thin.admits(io.now, frame.key, frame.bytes(), self.figures.way) {
+                self.figures.thinned += 1;
+                add(&io.counters.frames_thinned, 1);
+                return;
+            }
+        } else {
+            self.thin.spend(frame.bytes());
         }
         let at = clock.place(frame.pts, frame.arrived);
         self.send(io, protect, frame, at);
+    }
+
+    /// What to tell the viewer, when there is something new: whether it gets all pictures.
+    pub(crate) fn take_notice(&mut self) -> Option<String> {
+        let supply = self.thin.supply();
+        if supply == std::mem::replace(&mut self.told, supply) {
+            return None;
+        }
+        let state = match supply {
+            Supply::Whole => "whole",
+            Supply::Thinned => "thinned",
+        };
+        let bitrate = self.figures.way.bitrate;
+        let notice = serde_json::json!({ "type": "supply", "state": state, "bitrate": bitrate });
+        Some(notice.to_string())
     }
 
     fn run_join(&mut self, io: &mut Io<'_>, protect: &mut Protect) {
         loop {
             let (Some(join), Some(clock)) = (&mut self.join, &mut self.clock) else { return };
             let Some(release) = join.poll(io.now, clock) else { return };
+            self.thin.spend(release.frame.bytes());
             self.send(io, protect, &release.frame, release.at);
         }
     }
@@ -169,8 +215,10 @@ impl Viewer {
             for index in run {
                 let start = io.buffer.len();
                 let seq = first.plus(index as u64);
-                let header = track.header(frame, index, seq.seq(), time, io.buffer);
-                io.buffer.extend_from_slice(frame.payload(index).unwrap_or_default());
+                let payload = frame.payload(index).unwrap_or_default();
+                let number = track.depart(&mut self.estimate, io.now, payload.len());
+                let header = track.header(frame, index, (seq.seq(), time), number, io.buffer);
+                io.buffer.extend_from_slice(payload);
                 if let Err(error) = protect.seal(io.buffer, start, header, seq.roc()) {
                     tracing::error!(%error, "a packet could not be protected");
                     io.buffer.truncate(start);
@@ -252,6 +300,12 @@ impl Viewer {
                     self.resend(io, stream, protect, kind, *media, seq);
                 }
             }
+            Message::TransportFeedback { feedback, .. } => {
+                if let Some(estimate) = &mut self.estimate {
+                    estimate.on_feedback(io.now, feedback);
+                    self.figures.way = estimate.way();
+                }
+            }
             _ => {}
         }
     }
@@ -304,13 +358,21 @@ impl Viewer {
                     time: sent.time.plus(track.ticks(frame.offset(sent.packet))),
                     ssrc: track.medium.rtx_ssrc,
                 };
-                let bytes = header.write(&[], io.buffer);
+                let departed = track.depart(&mut self.estimate, io.now, payload.len());
+                let departed = departed.map(|number| number.0.to_be_bytes());
+                let extension = track.medium.transport_cc.zip(departed.as_ref());
+                let extension = extension.map(|(id, number)| (id, &number[..]));
+                let bytes = header.write(extension.as_slice(), io.buffer);
                 rtx::wrap(seq, payload, io.buffer);
                 (bytes, number.roc())
             }
+            // A number of the session would make it another packet under the same sequence number,
+            // which the cipher must not see: where packets are reported on, repeats have RTX.
+            None if track.medium.transport_cc.is_some() => return,
             None => {
                 // The very same packet as before, so the cipher may see its number again.
-                let bytes = track.header(frame, sent.packet, sent.seq.seq(), sent.time, io.buffer);
+                let place = (sent.seq.seq(), sent.time);
+                let bytes = track.header(frame, sent.packet, place, None, io.buffer);
                 io.buffer.extend_from_slice(payload);
                 (bytes, sent.seq.roc())
             }
@@ -340,13 +402,24 @@ impl Track {
         time.0 * i64::from(self.medium.clock_rate()) / 90_000
     }
 
-    /// Writes the header of one packet. The same frame always gets the same one.
+    /// The number of the session for a packet that leaves now, where they are reported on.
+    fn depart(
+        &self,
+        estimate: &mut Option<Box<Estimate>>,
+        now: Instant,
+        payload: usize,
+    ) -> Option<Seq> {
+        self.medium.transport_cc?;
+        Some(estimate.as_mut()?.depart(now, payload + OVERHEAD_BYTES))
+    }
+
+    /// Writes the header of one packet. The same frame always gets the same one, but for `number`.
     fn header(
         &self,
         frame: &FramePackets,
         index: usize,
-        seq: Seq,
-        time: RtpTime,
+        (seq, time): (Seq, RtpTime),
+        number: Option<Seq>,
         buffer: &mut Vec<u8>,
     ) -> usize {
         let header = Header {
@@ -356,9 +429,10 @@ impl Track {
             time: time.plus(self.ticks(frame.offset(index))),
             ssrc: self.medium.ssrc,
         };
-        match self.medium.playout_delay.filter(|_| frame.key) {
-            Some(id) => header.write(&[(id, &PLAYOUT_DELAY.bytes())], buffer),
-            None => header.write(&[], buffer),
-        }
+        // An element without a number is left out.
+        let delay = self.medium.playout_delay.filter(|_| frame.key).unwrap_or(0);
+        let (wide, number) = self.medium.transport_cc.zip(number).unwrap_or((0, Seq(0)));
+        let elements = [(delay, &PLAYOUT_DELAY.bytes()[..]), (wide, &number.0.to_be_bytes()[..])];
+        header.write(&elements, buffer)
     }
 }
