@@ -198,8 +198,8 @@ impl Parts {
     }
 
     fn edge_metrics(&self, out: &mut Exposition) {
-        if let Some((_, counters)) = &self.rtmp {
-            let rtmp = counters.snapshot();
+        if self.rtmp.is_some() || self.rtmps.is_some() {
+            let rtmp = self.rtmp_counters.snapshot();
             for (name, help, value) in [
                 (
                     "millstream_rtmp_connections_total",
@@ -218,6 +218,21 @@ impl Parts {
                 ),
                 ("millstream_rtmp_received_bytes_total", "Bytes from RTMP clients", rtmp.bytes_in),
                 ("millstream_rtmp_sent_bytes_total", "Bytes to RTMP clients", rtmp.bytes_out),
+                (
+                    "millstream_rtmp_unusable_packets_total",
+                    "Media messages of RTMP publishers that could not be used",
+                    rtmp.media_errors,
+                ),
+                (
+                    "millstream_rtmp_jumped_packets_total",
+                    "Jumps of RTMP publishers' clocks that were repaired",
+                    rtmp.clock_jumps,
+                ),
+                (
+                    "millstream_rtmp_further_tracks_packets_total",
+                    "Media messages of RTMP publishers' further tracks, which are left out",
+                    rtmp.further_tracks,
+                ),
             ] {
                 out.counter(name, help, &[], value as f64);
             }

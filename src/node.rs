@@ -38,6 +38,8 @@ use crate::{admin, demo, live};
 pub struct Addresses {
     /// RTMP.
     pub rtmp: Option<SocketAddr>,
+    /// RTMPS.
+    pub rtmps: Option<SocketAddr>,
     /// Pages, WHIP and WHEP.
     pub http: Option<SocketAddr>,
     /// WebRTC media.
@@ -168,9 +170,16 @@ impl Node {
             stop: self.stop.clone(),
         };
         if settings.rtmp.enabled {
-            let started = edge::rtmp::start(&edge).await?;
+            let counters = Arc::clone(&self.parts.rtmp_counters);
+            let started = edge::rtmp::start(&edge, counters).await?;
             self.addresses.rtmp = Some(started.address);
-            self.parts.rtmp = Some((started.sessions, started.counters));
+            self.parts.rtmp = Some(started.sessions);
+        }
+        if settings.rtmps.enabled {
+            let counters = Arc::clone(&self.parts.rtmp_counters);
+            let started = edge::rtmp::start_tls(&edge, counters).await?;
+            self.addresses.rtmps = Some(started.address);
+            self.parts.rtmps = Some(started.sessions);
         }
         let server = edge::webrtc::start(&edge)?;
         self.addresses.webrtc = Some(server.local_addr());
@@ -376,9 +385,14 @@ fn service_uri(settings: &Settings, local: SocketAddr) -> Result<Url> {
 
 /// `public`: what listens on loopback for people and peers listens on all addresses.
 fn open_to_all(settings: &mut Settings) {
-    let Settings { rtmp, http, webrtc, orchestrator, .. } = settings;
-    for listen in [&mut rtmp.listen, &mut http.listen, &mut webrtc.listen, &mut orchestrator.listen]
-    {
+    let Settings { rtmp, rtmps, http, webrtc, orchestrator, .. } = settings;
+    for listen in [
+        &mut rtmp.listen,
+        &mut rtmps.listen,
+        &mut http.listen,
+        &mut webrtc.listen,
+        &mut orchestrator.listen,
+    ] {
         if listen.ip().is_loopback() {
             listen.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         }

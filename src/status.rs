@@ -48,7 +48,11 @@ pub struct Parts {
     /// Streams made playable.
     pub bridges: Option<Bridges>,
     /// RTMP connections.
-    pub rtmp: Option<(Sessions, Arc<rtmp::Counters>)>,
+    pub rtmp: Option<Sessions>,
+    /// RTMPS connections.
+    pub rtmps: Option<Sessions>,
+    /// What both have counted.
+    pub rtmp_counters: Arc<rtmp::Counters>,
     /// WebRTC sessions.
     pub webrtc: Option<webrtc::Server>,
     /// HLS players and muxers.
@@ -79,6 +83,8 @@ impl Parts {
             money,
             bridges: None,
             rtmp: None,
+            rtmps: None,
+            rtmp_counters: Arc::default(),
             webrtc: None,
             hls: None,
             edge: None,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hls::Hls;
 use super::money::{Amount, Price};
-use super::protocols::{Http, Rtmp, WebRtc};
+use super::protocols::{Http, Rtmp, Rtmps, WebRtc};
 
 /// What a process is. Any set of them runs in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub struct Settings {
     pub log: Logging,
     /// RTMP listener.
     pub rtmp: Rtmp,
+    /// RTMPS listener.
+    pub rtmps: Rtmps,
     /// Pages, WHIP and WHEP.
     pub http: Http,
     /// WebRTC media.
@@ -75,6 +77,7 @@ impl Default for Settings {
             drain_seconds: 5,
             log: Logging::default(),
             rtmp: Rtmp::default(),
+            rtmps: Rtmps::default(),
             http: Http::default(),
             webrtc: WebRtc::default(),
             hls: Hls::default(),

@@ -25,6 +25,7 @@ pub(crate) fn settings(dir: &TempDir) -> Settings {
     let mut settings = Settings { data_dir: dir.path().join("node"), ..Settings::default() };
     let free = "127.0.0.1:0".parse().unwrap();
     settings.rtmp.listen = free;
+    settings.rtmps.listen = free;
     settings.http.listen = free;
     settings.webrtc.listen = free;
     settings.admin.listen = free;
@@ -84,6 +85,11 @@ impl Running {
     /// Where `stream` is published by RTMP.
     pub(crate) fn rtmp(&self, stream: &str) -> String {
         format!("rtmp://{}/{stream}", self.node.addresses().rtmp.unwrap())
+    }
+
+    /// The same in TLS.
+    pub(crate) fn rtmps(&self, stream: &str) -> String {
+        format!("rtmps://{}/{stream}", self.node.addresses().rtmps.unwrap())
     }
 
     /// A reader of a stream that is there or comes.
