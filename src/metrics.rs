@@ -198,8 +198,8 @@ impl Parts {
     }
 
     fn edge_metrics(&self, out: &mut Exposition) {
-        if self.rtmp.is_some() || self.rtmps.is_some() {
-            let rtmp = self.rtmp_counters.snapshot();
+        if let Some((_, counters)) = self.rtmp.as_ref().or(self.rtmps.as_ref()) {
+            let rtmp = counters.snapshot();
             for (name, help, value) in [
                 (
                     "millstream_rtmp_connections_total",

@@ -169,18 +169,8 @@ impl Node {
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         };
-        if settings.rtmp.enabled {
-            let counters = Arc::clone(&self.parts.rtmp_counters);
-            let started = edge::rtmp::start(&edge, counters).await?;
-            self.addresses.rtmp = Some(started.address);
-            self.parts.rtmp = Some(started.sessions);
-        }
-        if settings.rtmps.enabled {
-            let counters = Arc::clone(&self.parts.rtmp_counters);
-            let started = edge::rtmp::start_tls(&edge, counters).await?;
-            self.addresses.rtmps = Some(started.address);
-            self.parts.rtmps = Some(started.sessions);
-        }
+        (self.addresses.rtmp, self.addresses.rtmps) =
+            edge::rtmp::start(&edge, &mut self.parts).await?;
         let server = edge::webrtc::start(&edge)?;
         self.addresses.webrtc = Some(server.local_addr());
         self.parts.webrtc = Some(server.clone());
@@ -386,13 +376,8 @@ fn service_uri(settings: &Settings, local: SocketAddr) -> Result<Url> {
 /// `public`: what listens on loopback for people and peers listens on all addresses.
 fn open_to_all(settings: &mut Settings) {
     let Settings { rtmp, rtmps, http, webrtc, orchestrator, .. } = settings;
-    for listen in [
-        &mut rtmp.listen,
-        &mut rtmps.listen,
-        &mut http.listen,
-        &mut webrtc.listen,
-        &mut orchestrator.listen,
-    ] {
+    let people = [&mut rtmp.listen, &mut rtmps.listen, &mut http.listen, &mut webrtc.listen];
+    for listen in people.into_iter().chain([&mut orchestrator.listen]) {
         if listen.ip().is_loopback() {
             listen.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         }

@@ -48,11 +48,9 @@ pub struct Parts {
     /// Streams made playable.
     pub bridges: Option<Bridges>,
     /// RTMP connections.
-    pub rtmp: Option<Sessions>,
-    /// RTMPS connections.
-    pub rtmps: Option<Sessions>,
-    /// What both have counted.
-    pub rtmp_counters: Arc<rtmp::Counters>,
+    pub rtmp: Option<(Sessions, Arc<rtmp::Counters>)>,
+    /// RTMPS connections. The counters are the same: both count in them.
+    pub rtmps: Option<(Sessions, Arc<rtmp::Counters>)>,
     /// WebRTC sessions.
     pub webrtc: Option<webrtc::Server>,
     /// HLS players and muxers.
@@ -84,7 +82,6 @@ impl Parts {
             bridges: None,
             rtmp: None,
             rtmps: None,
-            rtmp_counters: Arc::default(),
             webrtc: None,
             hls: None,
             edge: None,

@@ -9,34 +9,39 @@ use ingest::rtmp::{Config, Counters, Server};
 use ingest::sessions::Sessions;
 
 use super::{Edge, cannot_bind};
+use crate::status::Parts;
 
-/// A started listener.
-pub(crate) struct Started {
-    pub(crate) address: SocketAddr,
-    pub(crate) sessions: Sessions,
-}
+/// Where RTMP and RTMPS listen.
+type Addresses = (Option<SocketAddr>, Option<SocketAddr>);
 
-/// Starts RTMP.
-pub(crate) async fn start(edge: &Edge, counters: Arc<Counters>) -> Result<Started> {
-    listen(edge, counters, "rtmp.listen", edge.settings.rtmp.listen, None).await
-}
-
-/// Starts RTMPS.
-pub(crate) async fn start_tls(edge: &Edge, counters: Arc<Counters>) -> Result<Started> {
-    // Clients that name protocols in TLS name none of HTTP's.
-    let mut tls = (*edge.tls).clone();
-    tls.alpn_protocols.clear();
-    let listen_on = edge.settings.rtmps.listen;
-    listen(edge, counters, "rtmps.listen", listen_on, Some(Arc::new(tls))).await
+/// Starts those that the settings ask for.
+pub(crate) async fn start(edge: &Edge, parts: &mut Parts) -> Result<Addresses> {
+    let (plain, tls) = (&edge.settings.rtmp, &edge.settings.rtmps);
+    let (mut addresses, counters) = ((None, None), Arc::<Counters>::default());
+    if plain.enabled {
+        let (address, sessions) =
+            listen(edge, &counters, "rtmp.listen", plain.listen, None).await?;
+        (addresses.0, parts.rtmp) = (Some(address), Some((sessions, Arc::clone(&counters))));
+    }
+    if tls.enabled {
+        // Clients that name protocols in TLS name none of HTTP's.
+        let mut config = (*edge.tls).clone();
+        config.alpn_protocols.clear();
+        let config = Some(Arc::new(config));
+        let (address, sessions) =
+            listen(edge, &counters, "rtmps.listen", tls.listen, config).await?;
+        (addresses.1, parts.rtmps) = (Some(address), Some((sessions, counters)));
+    }
+    Ok(addresses)
 }
 
 async fn listen(
     edge: &Edge,
-    counters: Arc<Counters>,
+    counters: &Arc<Counters>,
     setting: &str,
     addr: SocketAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
-) -> Result<Started> {
+) -> Result<(SocketAddr, Sessions)> {
     let settings = &edge.settings.rtmp;
     let config = Config {
         addr,
@@ -47,10 +52,10 @@ async fn listen(
         ..Config::default()
     };
     let (hub, access, views) = (edge.hub.clone(), edge.access.clone(), edge.views.clone());
-    let server = Server::bind(config, hub, access, views, counters)
+    let server = Server::bind(config, hub, access, views, Arc::clone(counters))
         .await
         .with_context(|| cannot_bind(setting, addr))?;
-    let started = Started { address: server.local_addr(), sessions: server.sessions() };
+    let started = (server.local_addr(), server.sessions());
     edge.tasks.spawn(server.run(edge.stop.clone()));
     Ok(started)
 }

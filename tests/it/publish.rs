@@ -122,7 +122,7 @@ async fn ten_times_on_and_off_leaves_nothing_behind() {
             after_first = threads();
         }
     }
-    let rtmp = node.node.parts().rtmp.clone().unwrap();
+    let (rtmp, _) = node.node.parts().rtmp.clone().unwrap();
     assert!(rtmp.list().is_empty(), "{:?}", rtmp.list());
     assert!(node.node.parts().gateway.as_ref().unwrap().list().is_empty());
     // The runtime's own threads for files come and go; codecs' threads would grow each round.

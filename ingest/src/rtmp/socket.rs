@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsStream};
 
 /// A connected socket.
 pub(super) enum Socket {
@@ -31,23 +31,6 @@ impl Socket {
         let Some(tls) = tls else { return Ok(Self::Plain(socket)) };
         let socket = TlsAcceptor::from(tls).accept(socket).await?;
         Ok(Self::Tls(Box::new(TlsStream::Server(socket))))
-    }
-
-    /// The client's side of a new connection to `host`.
-    ///
-    /// # Errors
-    /// The socket's, or what was wrong with the server's TLS or its certificate.
-    pub(super) async fn connect(
-        socket: TcpStream,
-        host: &str,
-        tls: Option<Arc<rustls::ClientConfig>>,
-    ) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
-        let Some(tls) = tls else { return Ok(Self::Plain(socket)) };
-        let name = host.trim_matches(['[', ']']).to_owned();
-        let name = rustls::pki_types::ServerName::try_from(name).map_err(io::Error::other)?;
-        let socket = TlsConnector::from(tls).connect(name, socket).await?;
-        Ok(Self::Tls(Box::new(TlsStream::Client(socket))))
     }
 }
 

@@ -33,8 +33,7 @@ impl Pull {
         let stop = CancellationToken::new();
         let sink = Sink::new(hub.clone(), name(), false, status.clone());
         let (target, until) = (Target::parse(url).unwrap(), stop.clone());
-        let task =
-            tokio::spawn(async move { rtmp::pull(&target, &options, &sink, &until).await });
+        let task = tokio::spawn(async move { rtmp::pull(&target, &options, &sink, &until).await });
         Self { hub, status, stop, task }
     }
 
@@ -109,10 +108,7 @@ async fn a_certificate_that_nobody_vouches_for_is_not_taken() {
     let certificate = Certificate::new();
     let there = Node::start(|config| config.tls = Some(certificate.server())).await;
     let trust = Trust::Authority(Arc::from(Certificate::new().pem.as_bytes()));
-    let pull = Pull::start(
-        &there.url("rtmps", "cam"),
-        Options { trust, ..Options::default() },
-    );
+    let pull = Pull::start(&there.url("rtmps", "cam"), Options { trust, ..Options::default() });
     let error = pull.ended().await.unwrap_err();
     assert!(matches!(error, Error::Tls { .. }), "{error}");
 }
@@ -160,10 +156,8 @@ async fn pushed_to_ffmpeg(program: &Path) {
     let found = run(Path::new("/usr/bin/ffprobe"), &line).await;
     let found = String::from_utf8_lossy(&found.stdout).into_owned();
     assert!(found.contains("h264,") && found.contains("aac,"), "{found}");
-    let packets: u64 = found
-        .lines()
-        .filter_map(|line| line.rsplit(',').next()?.trim().parse::<u64>().ok())
-        .sum();
+    let packets: u64 =
+        found.lines().filter_map(|line| line.rsplit(',').next()?.trim().parse::<u64>().ok()).sum();
     assert!(packets >= 140, "{found}");
     let decoded = run(program, &format!("-v error -xerror -i {} -f null -", file.display())).await;
     assert!(decoded.status.success() && words(&decoded).is_empty(), "{}", words(&decoded));
@@ -185,8 +179,7 @@ async fn pulled_from_ffmpeg(program: &Path) {
     let path = dir.path().join("clip.flv");
     clip(&path).await;
     let url = format!("rtmp://127.0.0.1:{}/live/key", free_port());
-    let line =
-        format!("-v error -re -i {} -c copy -f flv -listen 1 {url}", path.display());
+    let line = format!("-v error -re -i {} -c copy -f flv -listen 1 {url}", path.display());
     let _server = command(program, &line).spawn().unwrap();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {

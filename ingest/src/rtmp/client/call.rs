@@ -1,5 +1,7 @@
 //! A call to another server as a state machine: bytes in, bytes and events out. The client's side
 //! of Adobe RTMP 1.0, 7.2, to publish or to play one stream.
+//!
+//! This file is long because what is asked and how its answer is taken are read together.
 
 use std::collections::VecDeque;
 

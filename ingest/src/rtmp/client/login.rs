@@ -65,9 +65,8 @@ pub(crate) fn login(
         true => {
             let (salt, challenge, opaque) = (value("salt"), value("challenge"), value("opaque"));
             let response = adobe_response([user, salt, password], challenge, opaque, &chance);
-            let mut query = format!(
-                "?authmod=adobe&user={escaped}&challenge={chance}&response={response}"
-            );
+            let mut query =
+                format!("?authmod=adobe&user={escaped}&challenge={chance}&response={response}");
             if !opaque.is_empty() {
                 query.push_str("&opaque=");
                 query.push_str(opaque);

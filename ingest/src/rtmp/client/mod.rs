@@ -184,7 +184,10 @@ async fn pushed(
                         return Err(Error::Media { what: "the stream", reason });
                     }
                     if let Some(left) = line.call.left_out(&tracks) {
-                        warn!(codec = left.name(), "left out: the RTMP server has not announced it");
+                        warn!(
+                            codec = left.name(),
+                            "left out: the RTMP server has not announced it"
+                        );
                     }
                 }
                 Item::Packet(packet) => {
@@ -236,7 +239,7 @@ impl Line {
             Role::Publish => "publishing",
             Role::Play => "playing",
         };
-        let mut login = None;
+        let mut login: Option<String> = None;
         for _ in 0..CONNECTIONS_MAX {
             let address = match &login {
                 Some(query) => address.with_login(query),
