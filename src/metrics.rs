@@ -208,7 +208,7 @@ impl Parts {
     }
 
     fn edge_metrics(&self, out: &mut Exposition) {
-        if let Some((_, counters)) = &self.rtmp {
+        if let Some((_, counters)) = self.rtmp.as_ref().or(self.rtmps.as_ref()) {
             let rtmp = counters.snapshot();
             for (name, help, value) in [
                 (
@@ -228,6 +228,21 @@ impl Parts {
                 ),
                 ("millstream_rtmp_received_bytes_total", "Bytes from RTMP clients", rtmp.bytes_in),
                 ("millstream_rtmp_sent_bytes_total", "Bytes to RTMP clients", rtmp.bytes_out),
+                (
+                    "millstream_rtmp_unusable_packets_total",
+                    "Media messages of RTMP publishers that could not be used",
+                    rtmp.media_errors,
+                ),
+                (
+                    "millstream_rtmp_jumped_packets_total",
+                    "Jumps of RTMP publishers' clocks that were repaired",
+                    rtmp.clock_jumps,
+                ),
+                (
+                    "millstream_rtmp_further_tracks_packets_total",
+                    "Media messages of RTMP publishers' further tracks, which are left out",
+                    rtmp.further_tracks,
+                ),
             ] {
                 out.counter(name, help, &[], value as f64);
             }

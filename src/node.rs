@@ -40,6 +40,8 @@ pub struct Addresses {
     pub rtmp: Option<SocketAddr>,
     /// SRT.
     pub srt: Option<SocketAddr>,
+    /// RTMPS.
+    pub rtmps: Option<SocketAddr>,
     /// Pages, WHIP and WHEP.
     pub http: Option<SocketAddr>,
     /// WebRTC media.
@@ -170,11 +172,8 @@ impl Node {
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         };
-        if settings.rtmp.enabled {
-            let started = edge::rtmp::start(&edge).await?;
-            self.addresses.rtmp = Some(started.address);
-            self.parts.rtmp = Some((started.sessions, started.counters));
-        }
+        (self.addresses.rtmp, self.addresses.rtmps) =
+            edge::rtmp::start(&edge, &mut self.parts).await?;
         if settings.srt.enabled {
             let started = edge::srt::start(&edge)?;
             self.addresses.srt = Some(started.address);
@@ -370,9 +369,10 @@ fn service_uri(settings: &Settings, local: SocketAddr) -> Result<Url> {
 
 /// `public`: what listens on loopback for people and peers listens on all addresses.
 fn open_to_all(settings: &mut Settings) {
-    let Settings { rtmp, srt, http, webrtc, orchestrator, .. } = settings;
+    let Settings { rtmp, rtmps, srt, http, webrtc, orchestrator, .. } = settings;
     for listen in [
         &mut rtmp.listen,
+        &mut rtmps.listen,
         &mut srt.listen,
         &mut http.listen,
         &mut webrtc.listen,

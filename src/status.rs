@@ -52,6 +52,8 @@ pub struct Parts {
     pub rtmp: Option<(Sessions, Arc<rtmp::Counters>)>,
     /// SRT connections.
     pub srt: Option<(srt::Connections, Arc<srt::Counters>)>,
+    /// RTMPS connections. The counters are the same: both count in them.
+    pub rtmps: Option<(Sessions, Arc<rtmp::Counters>)>,
     /// WebRTC sessions.
     pub webrtc: Option<webrtc::Server>,
     /// HLS players and muxers.
@@ -83,6 +85,7 @@ impl Parts {
             bridges: None,
             rtmp: None,
             srt: None,
+            rtmps: None,
             webrtc: None,
             hls: None,
             edge: None,

@@ -21,6 +21,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "hls-request", run: hls::request, seeds: hls::REQUEST_SEEDS },
     Target { name: "rtmp-handshake", run: rtmp::handshake, seeds: rtmp::HANDSHAKE_SEEDS },
     Target { name: "rtmp-session", run: rtmp::session, seeds: rtmp::SESSION_SEEDS },
+    Target { name: "rtmp-call", run: rtmp::call, seeds: rtmp::CALL_SEEDS },
     Target { name: "rtmp-amf", run: rtmp::amf, seeds: rtmp::AMF_SEEDS },
     Target { name: "rtmp-media", run: rtmp::media, seeds: rtmp::MEDIA_SEEDS },
     Target { name: "rtp-header", run: rtp::header, seeds: rtp::HEADER_SEEDS },

@@ -115,7 +115,7 @@ impl Rig {
         }
         words.extend([program, role].map(str::to_owned));
         words.extend(["--data-dir".into(), dir.join(role).display().to_string()]);
-        for section in ["rtmp", "http", "webrtc", "admin", "metrics", "orchestrator"] {
+        for section in ["rtmp", "rtmps", "http", "webrtc", "admin", "metrics", "orchestrator"] {
             words.extend(["--set".into(), format!("{section}.listen=127.0.0.1:0")]);
         }
         let ledger = dir.join("ledger.db");

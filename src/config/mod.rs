@@ -20,7 +20,7 @@ pub use hls::Hls;
 pub use journal::{Edit, Journal};
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
-pub use protocols::{Http, IceServer, Rtmp, WebRtc};
+pub use protocols::{Http, IceServer, Rtmp, Rtmps, WebRtc};
 pub use settings::{
     Admin, Auth, Gateway, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments, Pipeline,
     Role, Settings, Stream, Webhook,

@@ -34,6 +34,22 @@ impl Default for Rtmp {
     }
 }
 
+/// RTMP in TLS with the node's certificate, port 1936. What is not here is as `rtmp` has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rtmps {
+    /// Whether the listener runs.
+    pub enabled: bool,
+    /// Address and port.
+    pub listen: SocketAddr,
+}
+
+impl Default for Rtmps {
+    fn default() -> Self {
+        Self { enabled: true, listen: loopback(1936) }
+    }
+}
+
 /// Pages, WHIP and WHEP over HTTP and HTTPS on one port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hls::Hls;
 use super::money::{Amount, Price};
-use super::protocols::{Http, Rtmp, WebRtc};
+use super::protocols::{Http, Rtmp, Rtmps, WebRtc};
 use super::srt::Srt;
 
 /// What a process is. Any set of them runs in one process.
@@ -40,6 +40,8 @@ pub struct Settings {
     pub rtmp: Rtmp,
     /// SRT listener.
     pub srt: Srt,
+    /// RTMPS listener.
+    pub rtmps: Rtmps,
     /// Pages, WHIP and WHEP.
     pub http: Http,
     /// WebRTC media.
@@ -79,6 +81,7 @@ impl Default for Settings {
             log: Logging::default(),
             rtmp: Rtmp::default(),
             srt: Srt::default(),
+            rtmps: Rtmps::default(),
             http: Http::default(),
             webrtc: WebRtc::default(),
             hls: Hls::default(),

@@ -30,7 +30,6 @@ pub(crate) struct Edge {
     /// Settings of single streams.
     pub(crate) streams: StreamSettings,
     /// The node's certificate.
-    #[allow(dead_code, reason = "RTMP and WebRTC do not use it")]
     pub(crate) tls: Arc<rustls::ServerConfig>,
     /// Where servers run.
     pub(crate) tasks: TaskTracker,

@@ -1,4 +1,4 @@
-//! The RTMP listener.
+//! The RTMP and RTMPS listeners.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,30 +9,53 @@ use ingest::rtmp::{Config, Counters, Server};
 use ingest::sessions::Sessions;
 
 use super::{Edge, cannot_bind};
+use crate::status::Parts;
 
-/// A started listener.
-pub(crate) struct Started {
-    pub(crate) address: SocketAddr,
-    pub(crate) sessions: Sessions,
-    pub(crate) counters: Arc<Counters>,
+/// Where RTMP and RTMPS listen.
+type Addresses = (Option<SocketAddr>, Option<SocketAddr>);
+
+/// Starts those that the settings ask for.
+pub(crate) async fn start(edge: &Edge, parts: &mut Parts) -> Result<Addresses> {
+    let (plain, tls) = (&edge.settings.rtmp, &edge.settings.rtmps);
+    let (mut addresses, counters) = ((None, None), Arc::<Counters>::default());
+    if plain.enabled {
+        let (address, sessions) =
+            listen(edge, &counters, "rtmp.listen", plain.listen, None).await?;
+        (addresses.0, parts.rtmp) = (Some(address), Some((sessions, Arc::clone(&counters))));
+    }
+    if tls.enabled {
+        // Clients that name protocols in TLS name none of HTTP's.
+        let mut config = (*edge.tls).clone();
+        config.alpn_protocols.clear();
+        let config = Some(Arc::new(config));
+        let (address, sessions) =
+            listen(edge, &counters, "rtmps.listen", tls.listen, config).await?;
+        (addresses.1, parts.rtmps) = (Some(address), Some((sessions, counters)));
+    }
+    Ok(addresses)
 }
 
-/// Starts it.
-pub(crate) async fn start(edge: &Edge) -> Result<Started> {
+async fn listen(
+    edge: &Edge,
+    counters: &Arc<Counters>,
+    setting: &str,
+    addr: SocketAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> Result<(SocketAddr, Sessions)> {
     let settings = &edge.settings.rtmp;
     let config = Config {
-        addr: settings.listen,
+        addr,
+        tls,
         take_over: settings.take_over,
         idle_timeout: Duration::from_secs(settings.read_timeout_seconds),
         connections_max: settings.connections_max,
         ..Config::default()
     };
-    let counters = Arc::new(Counters::default());
     let (hub, access, views) = (edge.hub.clone(), edge.access.clone(), edge.views.clone());
-    let server = Server::bind(config, hub, access, views, counters.clone())
+    let server = Server::bind(config, hub, access, views, Arc::clone(counters))
         .await
-        .with_context(|| cannot_bind("rtmp.listen", settings.listen))?;
-    let started = Started { address: server.local_addr(), sessions: server.sessions(), counters };
+        .with_context(|| cannot_bind(setting, addr))?;
+    let started = (server.local_addr(), server.sessions());
     edge.tasks.spawn(server.run(edge.stop.clone()));
     Ok(started)
 }

@@ -34,3 +34,4 @@ mod roles;
 mod soak;
 mod srt;
 mod webrtc;
+mod rtmp;

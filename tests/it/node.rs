@@ -26,6 +26,7 @@ pub(crate) fn settings(dir: &TempDir) -> Settings {
     let free = "127.0.0.1:0".parse().unwrap();
     settings.rtmp.listen = free;
     settings.srt.listen = free;
+    settings.rtmps.listen = free;
     settings.http.listen = free;
     settings.webrtc.listen = free;
     settings.admin.listen = free;
@@ -90,6 +91,11 @@ impl Running {
     /// Where SRT is spoken, for this stream id.
     pub(crate) fn srt(&self, stream_id: &str) -> String {
         format!("srt://{}?streamid={stream_id}", self.node.addresses().srt.unwrap())
+    }
+
+    /// The same in TLS.
+    pub(crate) fn rtmps(&self, stream: &str) -> String {
+        format!("rtmps://{}/{stream}", self.node.addresses().rtmps.unwrap())
     }
 
     /// A reader of a stream that is there or comes.

@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 use super::error::Error;
 use super::publish::{Output, Publish};
 use super::session::{Event, Limits, Role, Session, Wish};
+use super::socket::Socket;
 use super::{Shared, add};
 use crate::auth::{Action, Grant, Request};
 use crate::hub::{Item, Publisher, Reader, Writer};
@@ -49,18 +50,13 @@ pub(super) async fn run(
     socket: TcpStream,
     shutdown: CancellationToken,
 ) {
-    let mut connection = Connection::new(shared, open, socket, shutdown);
-    let ended = AssertUnwindSafe(connection.serve()).catch_unwind().await;
-    if matches!(ended, Ok(Err(Error::Stopping))) {
-        connection.session.request_reconnect();
-        connection.farewell().await;
-    }
+    let counters = Arc::clone(&shared.counters);
+    let ended = AssertUnwindSafe(live(shared, open, socket, shutdown)).catch_unwind().await;
     let ended = ended.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<&str>().map(ToString::to_string);
         let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(Error::Panicked(words.unwrap_or_default()))
     });
-    let counters = &connection.shared.counters;
     match ended {
         Ok(()) => info!("RTMP connection closed"),
         Err(Error::Refused(reason)) => warn!(%reason, "RTMP client refused"),
@@ -74,10 +70,33 @@ pub(super) async fn run(
     }
 }
 
-struct Connection {
+async fn live(
     shared: Arc<Shared>,
     open: Open,
     socket: TcpStream,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let (began, limit) = (now(), shared.config.handshake_timeout);
+    let accepted = Socket::accept(socket, shared.config.tls.clone());
+    let accepted = tokio::select! {
+        () = open.cancel().cancelled() => return Err(Error::Kicked),
+        accepted = tokio::time::timeout(limit, accepted) => accepted,
+    };
+    let stalled = |_| Error::Stalled { what: "TLS handshake", limit };
+    let socket = accepted.map_err(stalled)?.map_err(Error::Tls)?;
+    let mut connection = Connection::new(shared, open, socket, shutdown, began);
+    let ended = connection.serve().await;
+    if matches!(ended, Err(Error::Stopping)) {
+        connection.session.request_reconnect();
+        connection.farewell().await;
+    }
+    ended
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    open: Open,
+    socket: Socket,
     shutdown: CancellationToken,
     session: Session,
     input: BytesMut,
@@ -100,8 +119,9 @@ impl Connection {
     fn new(
         shared: Arc<Shared>,
         open: Open,
-        socket: TcpStream,
+        socket: Socket,
         shutdown: CancellationToken,
+        began: Instant,
     ) -> Self {
         let config = &shared.config;
         let limits = Limits {
@@ -110,14 +130,12 @@ impl Connection {
             idle: config.idle_timeout,
             message_bytes: config.message_bytes_max.min(0xFF_FFFF),
         };
-        let session = Session::new(limits, rand::random(), now());
+        let session = Session::new(limits, rand::random(), began);
         let timer = Box::pin(tokio::time::sleep(config.handshake_timeout));
         Self { shared, open, socket, shutdown, session, input: BytesMut::new(), timer }
     }
 
     async fn serve(&mut self) -> Result<(), Error> {
-        // Viewers' frames go out as they are, not when the next one fills the packet.
-        self.socket.set_nodelay(true)?;
         loop {
             while let Some(event) = self.session.handle(now(), &mut self.input)? {
                 match event {
@@ -150,7 +168,7 @@ impl Connection {
                 Role::Play => Action::Read,
             },
             name: name.clone(),
-            protocol: "rtmp",
+            protocol: self.shared.protocol,
             id: self.open.id().to_owned(),
             ip: self.open.remote().ip(),
             user: wish.user.clone(),
@@ -177,7 +195,7 @@ impl Connection {
         match wish.role {
             Role::Publish => {
                 let publisher = Publisher {
-                    protocol: "rtmp",
+                    protocol: self.shared.protocol,
                     id: self.open.id().to_owned(),
                     remote: self.open.remote().to_string(),
                 };
@@ -405,9 +423,15 @@ impl Connection {
         }
         let count = out.len() as u64;
         let limit = self.shared.config.write_timeout;
+        let socket = &mut self.socket;
+        let written = async {
+            socket.write_all_buf(out).await?;
+            // TLS may hold what it has encrypted.
+            socket.flush().await
+        };
         let written = tokio::select! {
             () = self.open.cancel().cancelled() => return Err(self.cancelled()),
-            written = tokio::time::timeout(limit, self.socket.write_all_buf(out)) => written,
+            written = tokio::time::timeout(limit, written) => written,
         };
         written.map_err(|_| Error::Stalled { what: "reading by the client", limit })??;
         self.open.sent(count);
@@ -420,7 +444,12 @@ impl Connection {
     async fn farewell(&mut self) {
         let out = self.session.output();
         if !out.is_empty() {
-            let _ = tokio::time::timeout(LINGER, self.socket.write_all_buf(out)).await;
+            let socket = &mut self.socket;
+            let said = async {
+                socket.write_all_buf(out).await?;
+                socket.shutdown().await
+            };
+            let _ = tokio::time::timeout(LINGER, said).await;
         }
     }
 

@@ -10,6 +10,9 @@ pub enum Error {
     /// The socket failed.
     #[error("connection lost: {0}")]
     Io(#[from] std::io::Error),
+    /// The peer's TLS.
+    #[error("TLS: {0}")]
+    Tls(#[source] std::io::Error),
     /// The peer did not speak RTMP from the first byte on.
     #[error(transparent)]
     Handshake(#[from] super::handshake::HandshakeError),

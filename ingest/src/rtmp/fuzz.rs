@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::amf::{self, Limits as AmfLimits};
+use super::client::{self, call::Call, login::Credentials};
 use super::handshake::Handshake;
 use super::publish::Publish;
-use super::session::{Event, Limits, Session};
+use super::session::{Event, Limits, Role, Session};
 
 /// The client's half of a handshake, fed in two pieces.
 pub(crate) fn handshake(bytes: &[u8]) {
@@ -40,6 +41,33 @@ pub(crate) fn session(bytes: &[u8]) {
             Event::Audio(time, data) => drop(media.audio(now, time, data, &mut out)),
             Event::Data(values) => media.metadata(&values, &mut out),
             Event::End => return,
+        }
+        out.clear();
+    }
+}
+
+/// A server's half of a call, after a plain handshake, and its media.
+pub(crate) fn call(bytes: &[u8]) {
+    let Ok(url) = url::Url::parse("rtmp://me:secret@host/live/cam") else { return };
+    let Some(address) = super::client::address::Address::of(&url) else { return };
+    let credentials = Credentials { user: "me".into(), password: "secret".into() };
+    let mut call = Call::new(Role::Play, address, Some(credentials), 1 << 20, [1; 32]);
+    let mut input = BytesMut::from(&[3_u8][..]);
+    input.resize(1 + 2 * super::handshake::BLOCK, 0);
+    input.extend_from_slice(bytes);
+    let (mut media, mut out) = (Publish::default(), Vec::new());
+    let now = Instant::now();
+    while let Ok(Some(event)) = call.handle(&mut input) {
+        match event {
+            client::call::Event::Video(time, data) => {
+                drop(media.video(now, time, data, &mut out));
+            }
+            client::call::Event::Audio(time, data) => {
+                drop(media.audio(now, time, data, &mut out));
+            }
+            client::call::Event::Data(values) => media.metadata(&values, &mut out),
+            client::call::Event::Started => {}
+            _ => return,
         }
         out.clear();
     }
@@ -79,6 +107,16 @@ pub(crate) const SESSION_SEEDS: &[&[u8]] = &[
 \x04\0\0\0\0\0\x18\x14\x01\0\0\0\x02\0\x07publish\0\x40\x08\0\0\0\0\0\0\x05\x02\0\x01k\x00\
 \x06\0\0\0\0\0\x05\x09\x01\0\0\0\x17\x02\0\0\0\x46\0\0\x28\0\0\x04\x08\xaf\0\x12\x10\xc6\xaf\0\x12\x10",
     b"\x02\0\0\0\0\0\x04\x01\0\0\0\0\0\0\x10\0\x44\xff\xff\xff\0\0\x04\x05\x01\0\0\0\0\0\x10\0\xc4",
+];
+
+/// Answers to `connect` and `createStream`, the start, a picture's header; a challenge.
+pub(crate) const CALL_SEEDS: &[&[u8]] = &[
+    b"\x03\0\0\0\0\0\x1d\x14\0\0\0\0\x02\0\x07_result\0\x3f\xf0\0\0\0\0\0\0\x05\x03\0\x01a\x05\0\0\x09\x05\
+\x43\0\0\0\0\0\x1d\x14\x02\0\x07_result\0\x40\x10\0\0\0\0\0\0\x05\0\x3f\xf0\0\0\0\0\0\0\
+\x05\0\0\0\0\0\x38\x14\x01\0\0\0\x02\0\x08onStatus\0\0\0\0\0\0\0\0\0\x05\x03\0\x04code\x02\0\x14NetStream.Play.Start\0\0\x09\
+\x06\0\0\0\0\0\x05\x09\x01\0\0\0\x17\x02\0\0\0\x46\0\0\x28\0\0\x04\x08\xaf\0\x12\x10",
+    b"\x03\0\0\0\0\0\x59\x14\0\0\0\0\x02\0\x06_error\0\x3f\xf0\0\0\0\0\0\0\x05\x03\0\x0bdescription\x02\0\x2f\
+[ authmod=adobe ] : ?reason=needauth&salt=aaaa==\0\0\x09",
 ];
 
 /// One of each kind of value.

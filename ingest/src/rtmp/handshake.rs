@@ -1,5 +1,6 @@
-//! The server's half of the RTMP handshake: plain (Adobe RTMP 1.0, 5.2) and with digests, which
-//! clients that follow Flash Player 9 and later expect to be answered in kind.
+//! Both halves of the RTMP handshake: the server's, plain (Adobe RTMP 1.0, 5.2) and with digests,
+//! which clients that follow Flash Player 9 and later expect to be answered in kind; and the
+//! client's, which is plain and which every server understands.
 //!
 //! A client's digest is looked for in both places that are in use; where none fits, the plain
 //! answer is given. RTMPE (version 6) is refused: it protects nothing.
@@ -153,6 +154,55 @@ impl Handshake {
     }
 }
 
+/// The client's half.
+pub(crate) struct ClientHandshake {
+    greeted: bool,
+}
+
+impl ClientHandshake {
+    /// Begins it: appends C0 and C1 to `output`. The random bytes follow from `seed`.
+    pub(crate) fn new(seed: [u8; 32], output: &mut BytesMut) -> Self {
+        let mut c1 = [0; BLOCK];
+        // Time and version of zero say that there is no digest.
+        StdRng::from_seed(seed).fill_bytes(&mut c1[8..]);
+        output.put_u8(3);
+        output.put_slice(&c1);
+        Self { greeted: false }
+    }
+
+    /// Takes whole parts of the server's half off `input` and appends the answer to `output`. True
+    /// when it is complete; what is then left of `input` is the chunk stream.
+    ///
+    /// # Errors
+    /// [`HandshakeError`] when the peer speaks something else.
+    pub(crate) fn handle(
+        &mut self,
+        input: &mut BytesMut,
+        output: &mut BytesMut,
+    ) -> Result<bool, HandshakeError> {
+        if !self.greeted {
+            match input.first() {
+                None => return Ok(false),
+                Some(3) => {}
+                Some(6) => return Err(HandshakeError::Encrypted),
+                Some(other) => return Err(HandshakeError::Version(*other)),
+            }
+            if input.len() < 1 + BLOCK {
+                return Ok(false);
+            }
+            // C2 echoes S1.
+            output.put_slice(&input[1..=BLOCK]);
+            input.advance(1 + BLOCK);
+            self.greeted = true;
+        }
+        if input.len() < BLOCK {
+            return Ok(false);
+        }
+        input.advance(BLOCK);
+        Ok(true)
+    }
+}
+
 /// The place of the client's digest, or `None` for a plain handshake.
 fn scheme_of(c1: &[u8; BLOCK]) -> Option<Scheme> {
     // The plain form has zero where the others have their version.
@@ -202,6 +252,25 @@ mod tests {
         assert_eq!(answer[0], 3);
         assert_eq!(answer[5..9], [0; 4]);
         assert_eq!(answer[1 + BLOCK..], hello[1..]);
+    }
+
+    #[test]
+    fn our_client_and_our_server_understand_each_other_byte_by_byte() {
+        let (mut up, mut down) = (BytesMut::new(), BytesMut::new());
+        let mut client = ClientHandshake::new([9; 32], &mut up);
+        let mut server = Handshake::new([7; 32]);
+        assert_eq!(server.handle(&mut up, &mut down), Ok(false));
+        let mut given = BytesMut::new();
+        let mut done = false;
+        while !down.is_empty() {
+            given.put_u8(down.get_u8());
+            done = client.handle(&mut given, &mut up).unwrap();
+        }
+        assert!(done && given.is_empty() && up.len() == BLOCK);
+        assert_eq!(server.handle(&mut up, &mut down), Ok(true));
+        let mut junk = BytesMut::from(&b"HTTP/1.1"[..]);
+        let client = &mut ClientHandshake::new([9; 32], &mut up);
+        assert_eq!(client.handle(&mut junk, &mut up), Err(HandshakeError::Version(b'H')));
     }
 
     #[test]

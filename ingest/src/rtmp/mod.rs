@@ -1,13 +1,13 @@
-//! RTMP: publishers and viewers on port 1935.
+//! RTMP: publishers and viewers on port 1935, and on 1936 the same in TLS (RTMPS).
 //!
 //! This file and [`connection`] are the shell: a listener, and one task and one log span for each
-//! connection. What is said and what it means is decided in the cores beside it, which do no input
+//! connection; [`client`] calls other servers. What is said and what it means is decided in the cores beside it, which do no input
 //! or output. Whatever a peer does ends its own connection at most, with a reason in the log.
-//! RTMPS, Adobe's challenge login and pulling from other servers are not here.
 
 mod amf;
 mod capabilities;
 mod chunk;
+mod client;
 mod clock;
 mod connection;
 mod error;
@@ -17,6 +17,7 @@ mod handshake;
 mod play;
 mod publish;
 mod session;
+mod socket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use tracing::{Instrument, info, warn};
 pub use crate::sessions::{SessionState, SessionStatus, Sessions};
 pub use amf::AmfError;
 pub use chunk::ChunkError;
+pub use client::{pull, push, takes};
 pub use error::Error;
 pub use flv::MediaError;
 pub use handshake::HandshakeError;
@@ -48,7 +50,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Config {
     /// Where to listen. Port 0 takes a free one.
     pub addr: SocketAddr,
-    /// From accepting a connection to the end of its handshake.
+    /// From accepting a connection to the end of its handshake, that of TLS included.
     pub handshake_timeout: Duration,
     /// From the handshake to `publish` or `play`, and for the question whether that is allowed.
     pub command_timeout: Duration,
@@ -67,6 +69,8 @@ pub struct Config {
     pub idle_connections_max: usize,
     /// Bytes of one message, at most 16 MiB - 1.
     pub message_bytes_max: usize,
+    /// With what to serve RTMPS; RTMP without.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Default for Config {
@@ -85,6 +89,7 @@ impl Default for Config {
             connections_max: 1000,
             idle_connections_max: 256,
             message_bytes_max: 10 << 20,
+            tls: None,
         }
     }
 }
@@ -161,6 +166,8 @@ struct Shared {
     views: Arc<dyn Views>,
     counters: Arc<Counters>,
     sessions: Sessions,
+    /// `rtmp` or `rtmps`.
+    protocol: &'static str,
 }
 
 impl Server {
@@ -177,8 +184,9 @@ impl Server {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(config.addr).await?;
         let local_addr = listener.local_addr()?;
-        let sessions = Sessions::new("rtmp");
-        let shared = Arc::new(Shared { config, hub, access, views, counters, sessions });
+        let protocol = if config.tls.is_some() { "rtmps" } else { "rtmp" };
+        let sessions = Sessions::new(protocol);
+        let shared = Arc::new(Shared { config, hub, access, views, counters, sessions, protocol });
         Ok(Self { listener, local_addr, shared })
     }
 
@@ -195,7 +203,7 @@ impl Server {
     /// Accepts connections until `shutdown`, then ends them all and returns.
     pub async fn run(self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
-        info!(addr = %self.local_addr, "RTMP listens");
+        info!(addr = %self.local_addr, protocol = self.shared.protocol, "RTMP listens");
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,

@@ -92,6 +92,14 @@ impl Play {
         any
     }
 
+    /// What of these tracks the peer does not take, the picture first.
+    pub(crate) fn left_out(&self, tracks: &Tracks) -> Option<Codec> {
+        let video = tracks.video.as_ref().map(|track| track.codec);
+        let audio = tracks.audio.as_ref().map(|track| track.codec);
+        let video = video.filter(|codec| !self.takes.video(*codec));
+        video.or(audio.filter(|codec| !self.takes.audio(*codec)))
+    }
+
     /// Packets were lost: the picture goes on at the next key.
     pub(crate) fn lagged(&mut self) {
         self.wants_key = true;
