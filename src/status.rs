@@ -12,7 +12,7 @@ use axum::routing::get;
 use ingest::hub::StreamStatus;
 use ingest::sessions::Sessions;
 use ingest::views::Takes;
-use ingest::{Hub, StreamName, hls, rtmp, webrtc};
+use ingest::{Hub, StreamName, hls, rtmp, rtsp, webrtc};
 use payments::{RecipientCounters, SenderCounters};
 use pipeline::graph::Registry;
 use serde::Serialize;
@@ -49,6 +49,8 @@ pub struct Parts {
     pub bridges: Option<Bridges>,
     /// RTMP connections.
     pub rtmp: Option<(Sessions, Arc<rtmp::Counters>)>,
+    /// RTSP connections without and with TLS.
+    pub rtsp: Option<([Sessions; 2], Arc<rtsp::Counters>)>,
     /// WebRTC sessions.
     pub webrtc: Option<webrtc::Server>,
     /// HLS players and muxers.
@@ -79,6 +81,7 @@ impl Parts {
             money,
             bridges: None,
             rtmp: None,
+            rtsp: None,
             webrtc: None,
             hls: None,
             edge: None,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::hls::Hls;
 use super::money::{Amount, Price};
 use super::protocols::{Http, Rtmp, WebRtc};
+use super::rtsp::{Rtsp, Rtsps};
 
 /// What a process is. Any set of them runs in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,6 +38,10 @@ pub struct Settings {
     pub log: Logging,
     /// RTMP listener.
     pub rtmp: Rtmp,
+    /// RTSP listener.
+    pub rtsp: Rtsp,
+    /// RTSPS listener.
+    pub rtsps: Rtsps,
     /// Pages, WHIP and WHEP.
     pub http: Http,
     /// WebRTC media.
@@ -75,6 +80,8 @@ impl Default for Settings {
             drain_seconds: 5,
             log: Logging::default(),
             rtmp: Rtmp::default(),
+            rtsp: Rtsp::default(),
+            rtsps: Rtsps::default(),
             http: Http::default(),
             webrtc: WebRtc::default(),
             hls: Hls::default(),

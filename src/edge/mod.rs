@@ -3,9 +3,10 @@
 
 pub(crate) mod hls;
 pub(crate) mod rtmp;
+pub(crate) mod rtsp;
 pub(crate) mod webrtc;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ingest::Hub;
@@ -27,12 +28,29 @@ pub(crate) struct Edge {
     #[allow(dead_code, reason = "RTMP and WebRTC follow the settings for all")]
     pub(crate) streams: StreamSettings,
     /// The node's certificate.
-    #[allow(dead_code, reason = "RTMP and WebRTC do not use it")]
     pub(crate) tls: Arc<rustls::ServerConfig>,
     /// Where servers run.
     pub(crate) tasks: TaskTracker,
     /// Ends them.
     pub(crate) stop: CancellationToken,
+}
+
+/// `public`: what listens on loopback for people and peers listens on all addresses.
+pub(crate) fn open_to_all(settings: &mut Settings) {
+    let Settings { rtmp, rtsp, rtsps, http, webrtc, orchestrator, .. } = settings;
+    for listen in [
+        &mut rtmp.listen,
+        &mut rtsp.listen,
+        &mut rtsp.udp_listen,
+        &mut rtsps.listen,
+        &mut http.listen,
+        &mut webrtc.listen,
+        &mut orchestrator.listen,
+    ] {
+        if listen.ip().is_loopback() {
+            listen.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        }
+    }
 }
 
 /// What is said when a listener cannot have its address.

@@ -25,6 +25,9 @@ pub(crate) fn settings(dir: &TempDir) -> Settings {
     let mut settings = Settings { data_dir: dir.path().join("node"), ..Settings::default() };
     let free = "127.0.0.1:0".parse().unwrap();
     settings.rtmp.listen = free;
+    settings.rtsp.listen = free;
+    settings.rtsp.udp_listen = free;
+    settings.rtsps.listen = free;
     settings.http.listen = free;
     settings.webrtc.listen = free;
     settings.admin.listen = free;
@@ -84,6 +87,11 @@ impl Running {
     /// Where `stream` is published by RTMP.
     pub(crate) fn rtmp(&self, stream: &str) -> String {
         format!("rtmp://{}/{stream}", self.node.addresses().rtmp.unwrap())
+    }
+
+    /// Where `stream` is published and played by RTSP.
+    pub(crate) fn rtsp(&self, stream: &str) -> String {
+        format!("rtsp://{}/{stream}", self.node.addresses().rtsp.unwrap())
     }
 
     /// A reader of a stream that is there or comes.

@@ -47,8 +47,13 @@ const BROKEN_MAX: u32 = 100;
 /// How long a stream may have no tracks before a reader is told that there is none.
 const TRACKS_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a refused client may take to read why.
+/// How long a client may take to read why it was refused, and a reader of a stream that is over to
+/// say goodbye: some take it ill when the connection ends first.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long after the last datagram of media goodbye is said: players read what is said on the
+/// ports of RTCP first, and would not read the rest.
+const FAREWELL_DELAY: Duration = Duration::from_millis(300);
 
 pub(super) struct Connection<S> {
     shared: Arc<Shared>,
@@ -60,6 +65,7 @@ pub(super) struct Connection<S> {
     timer: Pin<Box<Sleep>>,
     /// What was allowed, as whom and with which query.
     granted: Option<(Grant, String, String)>,
+    over: Option<Over>,
     /// The log knows which stream it is about.
     named: bool,
     described: Vec<Outgoing>,
@@ -88,6 +94,14 @@ struct Writes {
     receiver: Receiver,
     out: Vec<Output>,
     broken: u32,
+}
+
+/// A stream that was read and is over.
+struct Over {
+    /// Who has to say goodbye, and when; then until when the reader may answer.
+    sender: Option<Sender>,
+    at: Instant,
+    reason: Option<Error>,
 }
 
 /// What a wait ended with.
@@ -175,6 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             input: BytesMut::new(),
             timer,
             granted: None,
+            over: None,
             named: false,
             described: Vec::new(),
             role: Role::None,
@@ -204,19 +219,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             self.flush().await?;
             match self.wait().await? {
-                Woken::Read(0) => return Ok(()),
+                Woken::Read(0) => return self.reason(),
                 Woken::Read(_) => {}
                 Woken::Datagram(datagram) => self.datagram(datagram)?,
-                Woken::Item(item) => {
-                    if !self.items(item).await? {
-                        return Ok(());
-                    }
-                }
+                Woken::Item(item) => self.items(item).await?,
                 Woken::Wish => {
                     if let Role::Writes(writes) = &mut self.role {
                         writes.receiver.want_key();
                     }
                     self.reports();
+                }
+                Woken::Timer if self.over.as_ref().is_some_and(|over| now() >= over.at) => {
+                    if !self.farewell() {
+                        self.hang_up().await;
+                        return self.reason();
+                    }
                 }
                 Woken::Timer => {
                     self.session.handle_timeout(now())?;
@@ -528,8 +545,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         given
     }
 
-    /// Gives this item to the reader, and those that follow it; false at the end of the stream.
-    async fn items(&mut self, item: Item) -> Result<bool, Error> {
+    /// Gives this item to the reader, and those that follow it.
+    async fn items(&mut self, item: Item) -> Result<(), Error> {
         let mut next = Some(item);
         while let Some(item) = next {
             let moment = now();
@@ -543,33 +560,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                         Ok(())
                     }
                     Item::Tracks(tracks) if reads.sender.fits(tracks) => Ok(()),
-                    Item::Tracks(_) => {
-                        reads.sender.goodbye(road);
-                        Err(Some(Error::Changed))
-                    }
+                    Item::Tracks(_) => Err(Some(Error::Changed)),
                     Item::Lagged(_) => Ok(()),
-                    Item::End => {
-                        reads.sender.goodbye(road);
-                        Err(None)
-                    }
+                    Item::End => Err(None),
                 }
             });
             if let Item::Lagged(packets) = item {
                 debug!(packets, "RTSP reader was too slow");
                 add(&self.shared.counters.lagged, packets);
             }
-            if let Err(end) = result {
-                self.role = Role::None;
-                self.hang_up().await;
-                return end.map_or(Ok(false), Err);
+            if let Err(reason) = result {
+                if let Role::Reads(reads) = std::mem::replace(&mut self.role, Role::None) {
+                    let datagrams = self.ports.iter().any(Option::is_some);
+                    let delay = if datagrams { FAREWELL_DELAY } else { Duration::ZERO };
+                    let sender = Some(reads.sender);
+                    self.over = Some(Over { sender, at: now() + delay, reason });
+                }
+                return Ok(());
             }
             if self.session.output().len() >= WRITE_BATCH {
                 self.flush().await?;
             }
-            let Role::Reads(reads) = &mut self.role else { return Ok(true) };
+            let Role::Reads(reads) = &mut self.role else { return Ok(()) };
             next = reads.reader.try_next();
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// Says goodbye to a reader whose stream is over; false when that was done before.
+    fn farewell(&mut self) -> bool {
+        let Some(over) = &mut self.over else { return false };
+        let Some(mut sender) = over.sender.take() else { return false };
+        over.at = now() + LINGER;
+        self.with_road(|road, _| sender.goodbye(road));
+        true
+    }
+
+    /// How the connection of a reader has ended.
+    fn reason(&mut self) -> Result<(), Error> {
+        self.over.take().and_then(|over| over.reason).map_or(Ok(()), Err)
     }
 
     async fn wait(&mut self) -> Result<Woken, Error> {
@@ -609,7 +638,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Role::Writes(writes) => writes.receiver.next_timeout(),
             _ => None,
         };
-        let next = [self.session.next_timeout(), media].into_iter().flatten().min();
+        let over = self.over.as_ref().map(|over| over.at);
+        let next = [self.session.next_timeout(), media, over].into_iter().flatten().min();
         // A day stands for never: the state in which nothing is waited for ends by itself.
         let next = next.unwrap_or_else(|| now() + Duration::from_secs(86_400));
         if self.timer.deadline() != next.into() {

@@ -57,6 +57,8 @@ pub(super) struct Ports {
 #[derive(Debug)]
 struct Shared {
     sockets: [UdpSocket; 2],
+    /// They are of IPv6 and take IPv4 addresses within it only.
+    maps: bool,
     routes: Routes,
     counters: Arc<Counters>,
 }
@@ -71,7 +73,8 @@ impl Ports {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {}
                 Err(error) => return Err(error),
                 Ok(sockets) => {
-                    let shared = Shared { sockets, routes: Default::default(), counters };
+                    let (maps, routes) = (address.is_ipv6(), Default::default());
+                    let shared = Shared { sockets, maps, routes, counters };
                     return Ok(Self { shared: Arc::new(shared) });
                 }
             }
@@ -104,6 +107,12 @@ impl Ports {
 
     /// Sends a datagram; what the system does not take at once is dropped.
     fn send(&self, rtcp: bool, to: SocketAddr, packet: &[u8]) -> bool {
+        let to = match to.ip() {
+            IpAddr::V4(ip) if self.shared.maps => {
+                SocketAddr::new(ip.to_ipv6_mapped().into(), to.port())
+            }
+            _ => to,
+        };
         let sent = self.shared.sockets[usize::from(rtcp)].try_send_to(packet, to).is_ok();
         if !sent {
             add(&self.shared.counters.datagrams_dropped, 1);

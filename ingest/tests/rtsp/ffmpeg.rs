@@ -21,12 +21,15 @@ async fn through(node: &Node, dir: &Path, clip: &Path, publish: [&str; 2], play:
          {url}",
         clip.display()
     );
-    let sending = spawn(publisher, &line);
-    node.reader(&name).await;
+    // The player waits for the stream, which lasts for two seconds only.
     let input = format!("-rtsp_transport {} -i {url}", play[1]);
     let taking = take(play[0], dir, &input);
+    node.connected(1).await;
+    let sending = spawn(publisher, &line);
     finished(sending, &line).await;
-    let [got, had] = [taking.sums().await, take(play[0], dir, &clip_input(clip)).sums().await];
+    let got = taking.sums().await;
+    node.connected(0).await;
+    let had = take(play[0], dir, &clip_input(clip)).sums().await;
     assert_eq!(had.pictures.len(), PICTURES, "{name}");
     assert_eq!(got.pictures, had.pictures, "{name}: the pictures");
     assert!(is_within(&got.sounds, &had.sounds), "{name}: {:?} of {:?}", got.sounds, had.sounds);
@@ -115,14 +118,14 @@ async fn a_digest_is_taken_where_a_password_is_known() {
             "-v warning -re -i {} -c copy -f rtsp -rtsp_transport tcp {url}",
             clip.display()
         );
-        let sending = spawn(ffmpeg, &line);
-        drop(node.reader("cam").await);
+        let taking = take(ffmpeg, dir.path(), &format!("-rtsp_transport tcp -i {url}"));
+        node.connected(1).await;
+        finished(spawn(ffmpeg, &line), &line).await;
+        assert_eq!(taking.sums().await.pictures.len(), PICTURES);
         let wrong = url.replace("secret", "wrong");
         let refused = spawn(ffmpeg, &format!("-v error -i {wrong} -f null -"));
         assert!(!refused.wait_with_output().await.unwrap().status.success());
-        let taking = take(ffmpeg, dir.path(), &format!("-rtsp_transport tcp -i {url}"));
-        finished(sending, &line).await;
-        assert_eq!(taking.sums().await.pictures.len(), PICTURES);
+        node.connected(0).await;
     }
     assert!(between.heard("Authorization: Digest") >= 8);
     assert_eq!(between.heard("Authorization: Basic"), 0, "no password was sent, only proofs");

@@ -51,7 +51,7 @@ impl Node {
         change(&mut config);
         let hub = Hub::new(Limits::default());
         let counters = Arc::new(Counters::default());
-        let views = Arc::new(HubViews::new(hub.clone()).waiting(Duration::from_secs(20)));
+        let views = Arc::new(HubViews::new(hub.clone()).waiting(PATIENCE));
         let server =
             Server::bind(config, hub.clone(), access, views, Arc::clone(&counters)).await.unwrap();
         let (addr, tls, sessions) = (server.local_addr(), server.tls_addr(), server.sessions());
@@ -69,6 +69,16 @@ impl Node {
         let name = StreamName::parse(stream).unwrap();
         let reader = self.hub.wait_subscribe(&name, Start::LastKey, PATIENCE).await;
         reader.expect("the stream comes")
+    }
+
+    /// Waits until there are so many connections.
+    pub(crate) async fn connected(&self, count: usize) {
+        let wait = async {
+            while self.sessions[0].list().len() != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the connections come and go");
     }
 
     pub(crate) async fn stop(self) {
