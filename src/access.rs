@@ -39,13 +39,18 @@ impl NodeAccess {
         Self { settings, client }
     }
 
-    fn check_credentials(&self, request: &Request) -> Result<(), Refusal> {
-        let (user, password) = match request.action {
+    /// User and password of those who may do this; an empty password asks nobody.
+    fn expected(&self, action: Action) -> (&String, &String) {
+        match action {
             Action::Publish => (&self.settings.publish_user, &self.settings.publish_password),
             Action::Read | Action::Playback => {
                 (&self.settings.read_user, &self.settings.read_password)
             }
-        };
+        }
+    }
+
+    fn check_credentials(&self, request: &Request) -> Result<(), Refusal> {
+        let (user, password) = self.expected(request.action);
         if password.is_empty() {
             return Ok(());
         }
@@ -100,6 +105,15 @@ impl NodeAccess {
 }
 
 impl Access for NodeAccess {
+    /// None where a callback decides: only it knows them.
+    fn passwords(&self, action: Action) -> Vec<(String, String)> {
+        let (user, password) = self.expected(action);
+        match self.settings.webhook.url.is_empty() && !password.is_empty() {
+            true => vec![(user.clone(), password.clone())],
+            false => Vec::new(),
+        }
+    }
+
     fn check(&self, request: Request) -> BoxFuture<'_, Result<Grant, Refusal>> {
         Box::pin(async move {
             if self.settings.webhook.url.is_empty() {

@@ -207,6 +207,27 @@ impl Parts {
         }
     }
 
+    fn rtsp_metrics(&self, out: &mut Exposition) {
+        let Some((_, counters)) = &self.rtsp else { return };
+        let rtsp = counters.snapshot();
+        for (name, help, value) in [
+            ("connections_total", "RTSP connections accepted", rtsp.connections),
+            ("connections_refused_total", "RTSP clients turned away", rtsp.refused),
+            ("connections_failed_total", "RTSP connections ended by an error", rtsp.failed),
+            ("received_bytes_total", "Bytes from RTSP clients", rtsp.bytes_in),
+            ("sent_bytes_total", "Bytes to RTSP clients", rtsp.bytes_out),
+            ("broken_packets_total", "RTP packets of publishers passed over", rtsp.media_errors),
+            (
+                "dropped_packets_total",
+                "Datagrams of strangers, and those that nobody took in time",
+                rtsp.datagrams_dropped,
+            ),
+            ("lagged_frames_total", "Frames that slow RTSP readers lost", rtsp.lagged),
+        ] {
+            out.counter(&format!("millstream_rtsp_{name}"), help, &[], value as f64);
+        }
+    }
+
     fn edge_metrics(&self, out: &mut Exposition) {
         if let Some((_, counters)) = self.rtmp.as_ref().or(self.rtmps.as_ref()) {
             let rtmp = counters.snapshot();
@@ -250,6 +271,7 @@ impl Parts {
         if let Some((connections, counters)) = &self.srt {
             srt::put(out, connections, &counters.snapshot());
         }
+        self.rtsp_metrics(out);
         let Some(server) = &self.webrtc else { return };
         let counters = server.counters();
         let read = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;

@@ -42,6 +42,10 @@ pub struct Addresses {
     pub srt: Option<SocketAddr>,
     /// RTMPS.
     pub rtmps: Option<SocketAddr>,
+    /// RTSP.
+    pub rtsp: Option<SocketAddr>,
+    /// RTSP in TLS.
+    pub rtsps: Option<SocketAddr>,
     /// Pages, WHIP and WHEP.
     pub http: Option<SocketAddr>,
     /// WebRTC media.
@@ -83,7 +87,7 @@ impl Node {
     pub async fn start_with(store: Arc<Store>, stop: CancellationToken) -> Result<Self> {
         let mut settings = store.current().settings.clone();
         if settings.public {
-            open_to_all(&mut settings);
+            edge::open_to_all(&mut settings);
         }
         let data = DataDir::open(&settings.data_dir)?;
         let certificate = Certificate::load_or_make(&data, &settings.webrtc.hosts)?;
@@ -178,6 +182,11 @@ impl Node {
             let started = edge::srt::start(&edge)?;
             self.addresses.srt = Some(started.address);
             self.parts.srt = Some((started.connections, started.counters));
+        }
+        if settings.rtsp.enabled {
+            let started = edge::rtsp::start(&edge).await?;
+            (self.addresses.rtsp, self.addresses.rtsps) = (Some(started.address), started.tls);
+            self.parts.rtsp = Some((started.sessions, started.counters));
         }
         let server = edge::webrtc::start(&edge)?;
         self.addresses.webrtc = Some(server.local_addr());
@@ -284,7 +293,7 @@ impl Node {
     /// Says on standard output where to publish and watch.
     #[allow(clippy::print_stdout, reason = "the first thing that a person wants to know")]
     pub fn announce(&self) {
-        let Addresses { rtmp, srt, http, admin, orchestrator, metrics, .. } = self.addresses;
+        let Addresses { rtmp, rtsp, srt, http, admin, orchestrator, metrics, .. } = self.addresses;
         let host = |address: SocketAddr| reachable(address).to_string();
         println!("\nMillstream {} is running.", env!("CARGO_PKG_VERSION"));
         if let Some(http) = http.map(host) {
@@ -297,6 +306,9 @@ impl Node {
             }
             if let Some(srt) = srt.map(host) {
                 println!("  publish by SRT           srt://{srt}?streamid=publish:cam");
+            }
+            if let Some(rtsp) = rtsp.map(host) {
+                println!("  publish or play by RTSP  rtsp://{rtsp}/cam");
             }
             println!("  publish from a browser   http://{http}/cam/publish");
             println!("  and watch it             http://{http}/cam-out/");
@@ -365,23 +377,6 @@ fn service_uri(settings: &Settings, local: SocketAddr) -> Result<Url> {
     let url = Url::parse(&text).with_context(|| format!("orchestrator.service_uri {text:?}"))?;
     ensure!(url.scheme() == "https", "orchestrator.service_uri {text:?} must be https");
     Ok(url)
-}
-
-/// `public`: what listens on loopback for people and peers listens on all addresses.
-fn open_to_all(settings: &mut Settings) {
-    let Settings { rtmp, rtmps, srt, http, webrtc, orchestrator, .. } = settings;
-    for listen in [
-        &mut rtmp.listen,
-        &mut rtmps.listen,
-        &mut srt.listen,
-        &mut http.listen,
-        &mut webrtc.listen,
-        &mut orchestrator.listen,
-    ] {
-        if listen.ip().is_loopback() {
-            listen.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        }
-    }
 }
 
 /// An address that a program on this machine can connect to.

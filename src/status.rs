@@ -12,7 +12,7 @@ use axum::routing::get;
 use ingest::hub::StreamStatus;
 use ingest::sessions::Sessions;
 use ingest::views::Takes;
-use ingest::{Hub, StreamName, hls, rtmp, srt, webrtc};
+use ingest::{Hub, StreamName, hls, rtmp, rtsp, srt, webrtc};
 use payments::{RecipientCounters, SenderCounters};
 use pipeline::graph::Registry;
 use serde::Serialize;
@@ -54,6 +54,8 @@ pub struct Parts {
     pub srt: Option<(srt::Connections, Arc<srt::Counters>)>,
     /// RTMPS connections. The counters are the same: both count in them.
     pub rtmps: Option<(Sessions, Arc<rtmp::Counters>)>,
+    /// RTSP connections without and with TLS.
+    pub rtsp: Option<([Sessions; 2], Arc<rtsp::Counters>)>,
     /// WebRTC sessions.
     pub webrtc: Option<webrtc::Server>,
     /// HLS players and muxers.
@@ -86,6 +88,7 @@ impl Parts {
             rtmp: None,
             srt: None,
             rtmps: None,
+            rtsp: None,
             webrtc: None,
             hls: None,
             edge: None,

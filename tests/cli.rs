@@ -14,10 +14,13 @@ use std::time::{Duration, Instant};
 const REFUSED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Settings that keep a node's listeners off the ports that a person may be using.
-const FREE_PORTS: [&str; 8] = [
+const FREE_PORTS: [&str; 11] = [
     "rtmp.listen=127.0.0.1:0",
     "srt.listen=127.0.0.1:0",
     "rtmps.listen=127.0.0.1:0",
+    "rtsp.listen=127.0.0.1:0",
+    "rtsp.udp_listen=127.0.0.1:0",
+    "rtsps.listen=127.0.0.1:0",
     "http.listen=127.0.0.1:0",
     "webrtc.listen=127.0.0.1:0",
     "admin.listen=127.0.0.1:0",
@@ -223,7 +226,7 @@ fn a_node_without_roles_or_with_an_unknown_one_is_refused() {
 fn a_port_in_use_is_named_with_its_setting() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    for setting in ["rtmp", "rtmps", "http", "orchestrator", "admin", "metrics"] {
+    for setting in ["rtmp", "rtmps", "rtsp", "rtsps", "http", "orchestrator", "admin", "metrics"] {
         let said = Shell::new().refused(&[&format!("{setting}.listen={address}")]);
         assert!(said.contains(&format!("{setting}.listen")), "{said}");
         assert!(said.contains(&address.to_string()), "{said}");

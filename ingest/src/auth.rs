@@ -90,6 +90,13 @@ pub trait Access: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal`] otherwise.
     fn check(&self, request: Request) -> BoxFuture<'_, Result<Grant, Refusal>>;
+
+    /// Names and passwords of those who may do this, as far as they are known in the clear; an
+    /// empty name stands for anybody. A listener whose peers prove that they know a password
+    /// instead of sending it (digest) looks here, then asks [`Self::check`] with what was proven.
+    fn passwords(&self, _: Action) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }
 
 /// Lets everybody do everything: a node on loopback without settings, and tests.

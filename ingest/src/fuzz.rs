@@ -13,6 +13,7 @@ pub struct Target {
 use crate::hls::fuzz as hls;
 use crate::rtmp::fuzz as rtmp;
 use crate::rtp::fuzz as rtp;
+use crate::rtsp::fuzz as rtsp;
 use crate::srt::fuzz as srt;
 use crate::webrtc::fuzz as webrtc;
 
@@ -27,6 +28,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rtp-header", run: rtp::header, seeds: rtp::HEADER_SEEDS },
     Target { name: "rtp-depacketise", run: rtp::depacketise, seeds: rtp::DEPACKETISE_SEEDS },
     Target { name: "rtcp", run: rtp::rtcp, seeds: rtp::RTCP_SEEDS },
+    Target { name: "rtsp-session", run: rtsp::session, seeds: rtsp::SESSION_SEEDS },
+    Target { name: "rtsp-media", run: rtsp::media, seeds: rtsp::MEDIA_SEEDS },
+    Target { name: "rtsp-headers", run: rtsp::headers, seeds: rtsp::HEADERS_SEEDS },
     Target { name: "srt-handshake", run: srt::handshake, seeds: srt::HANDSHAKE_SEEDS },
     Target { name: "srt-connection", run: srt::connection, seeds: srt::CONNECTION_SEEDS },
     Target { name: "srt-stream-id", run: srt::stream_id, seeds: srt::STREAM_ID_SEEDS },

@@ -16,6 +16,7 @@ pub mod name;
 pub mod remote;
 pub mod rtmp;
 pub mod rtp;
+pub mod rtsp;
 pub mod sessions;
 pub mod srt;
 pub mod views;

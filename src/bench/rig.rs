@@ -115,9 +115,21 @@ impl Rig {
         }
         words.extend([program, role].map(str::to_owned));
         words.extend(["--data-dir".into(), dir.join(role).display().to_string()]);
-        for section in ["rtmp", "rtmps", "http", "webrtc", "admin", "metrics", "orchestrator"] {
+        for section in [
+            "rtmp",
+            "rtmps",
+            "rtsp",
+            "rtsps",
+            "srt",
+            "http",
+            "webrtc",
+            "admin",
+            "metrics",
+            "orchestrator",
+        ] {
             words.extend(["--set".into(), format!("{section}.listen=127.0.0.1:0")]);
         }
+        words.extend(["--set", "rtsp.udp_listen=127.0.0.1:0"].map(str::to_owned));
         let ledger = dir.join("ledger.db");
         words.extend(["--set".into(), format!("payments.ledger={}", ledger.display())]);
         words.extend(more.iter().map(|word| (*word).to_owned()));

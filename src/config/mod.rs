@@ -11,6 +11,7 @@ mod journal;
 mod layers;
 mod money;
 mod protocols;
+mod rtsp;
 mod settings;
 mod srt;
 mod store;
@@ -21,6 +22,7 @@ pub use journal::{Edit, Journal};
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
 pub use protocols::{Http, IceServer, Rtmp, Rtmps, WebRtc};
+pub use rtsp::{Rtsp, Rtsps};
 pub use settings::{
     Admin, Auth, Gateway, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments, Pipeline,
     Role, Settings, Stream, Webhook,

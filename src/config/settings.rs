@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::hls::Hls;
 use super::money::{Amount, Price};
 use super::protocols::{Http, Rtmp, Rtmps, WebRtc};
+use super::rtsp::{Rtsp, Rtsps};
 use super::srt::Srt;
 
 /// What a process is. Any set of them runs in one process.
@@ -42,6 +43,10 @@ pub struct Settings {
     pub srt: Srt,
     /// RTMPS listener.
     pub rtmps: Rtmps,
+    /// RTSP listener.
+    pub rtsp: Rtsp,
+    /// RTSPS listener.
+    pub rtsps: Rtsps,
     /// Pages, WHIP and WHEP.
     pub http: Http,
     /// WebRTC media.
@@ -82,6 +87,8 @@ impl Default for Settings {
             rtmp: Rtmp::default(),
             srt: Srt::default(),
             rtmps: Rtmps::default(),
+            rtsp: Rtsp::default(),
+            rtsps: Rtsps::default(),
             http: Http::default(),
             webrtc: WebRtc::default(),
             hls: Hls::default(),

@@ -4,9 +4,10 @@
 pub(crate) mod hls;
 pub(crate) mod rtmp;
 pub(crate) mod srt;
+pub(crate) mod rtsp;
 pub(crate) mod webrtc;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ingest::Hub;
@@ -35,6 +36,26 @@ pub(crate) struct Edge {
     pub(crate) tasks: TaskTracker,
     /// Ends them.
     pub(crate) stop: CancellationToken,
+}
+
+/// `public`: what listens on loopback for people and peers listens on all addresses.
+pub(crate) fn open_to_all(settings: &mut Settings) {
+    let Settings { rtmp, rtmps, rtsp, rtsps, srt, http, webrtc, orchestrator, .. } = settings;
+    for listen in [
+        &mut rtmp.listen,
+        &mut rtmps.listen,
+        &mut rtsp.listen,
+        &mut rtsp.udp_listen,
+        &mut rtsps.listen,
+        &mut srt.listen,
+        &mut http.listen,
+        &mut webrtc.listen,
+        &mut orchestrator.listen,
+    ] {
+        if listen.ip().is_loopback() {
+            listen.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        }
+    }
 }
 
 /// What is said when a listener cannot have its address.

@@ -35,3 +35,4 @@ mod soak;
 mod srt;
 mod webrtc;
 mod rtmp;
+mod rtsp;

@@ -27,6 +27,9 @@ pub(crate) fn settings(dir: &TempDir) -> Settings {
     settings.rtmp.listen = free;
     settings.srt.listen = free;
     settings.rtmps.listen = free;
+    settings.rtsp.listen = free;
+    settings.rtsp.udp_listen = free;
+    settings.rtsps.listen = free;
     settings.http.listen = free;
     settings.webrtc.listen = free;
     settings.admin.listen = free;
@@ -96,6 +99,11 @@ impl Running {
     /// The same in TLS.
     pub(crate) fn rtmps(&self, stream: &str) -> String {
         format!("rtmps://{}/{stream}", self.node.addresses().rtmps.unwrap())
+    }
+
+    /// Where `stream` is published and played by RTSP.
+    pub(crate) fn rtsp(&self, stream: &str) -> String {
+        format!("rtsp://{}/{stream}", self.node.addresses().rtsp.unwrap())
     }
 
     /// A reader of a stream that is there or comes.

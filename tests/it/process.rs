@@ -28,11 +28,23 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
         command.args(line.split_whitespace());
         command.args(["--data-dir", dir.path().join(name).to_str().unwrap()]);
-        for section in ["rtmp", "rtmps", "srt", "http", "webrtc", "admin", "metrics", "orchestrator"] {
+        for section in [
+            "rtmp",
+            "rtmps",
+            "rtsp",
+            "rtsps",
+            "srt",
+            "http",
+            "webrtc",
+            "admin",
+            "metrics",
+            "orchestrator",
+        ] {
             if !line.contains(&format!("{section}.listen")) {
                 command.args(["--set", &format!("{section}.listen=127.0.0.1:0")]);
             }
         }
+        command.args(["--set", "rtsp.udp_listen=127.0.0.1:0"]);
         let ledger = dir.path().join("ledger.db");
         command.args(["--set", &format!("payments.ledger={}", ledger.display())]);
         // What is set for the tests is none of its settings.

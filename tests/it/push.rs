@@ -45,6 +45,12 @@ impl Push {
         Self::start(programs::ffmpeg(), card, &format!("{options} -f mpegts {url}"))
     }
 
+    /// ffmpeg to an `rtsp://` address over `transport` (`tcp` or `udp`).
+    pub(crate) fn rtsp(card: Card, options: &str, transport: &str, url: &str) -> Self {
+        let output = format!("{options} -f rtsp -rtsp_transport {transport} {url}");
+        Self::start(programs::ffmpeg(), card, &output)
+    }
+
     /// FFmpeg 9 to a WHIP address; `flags` are further options of its muxer.
     pub(crate) fn whip(card: Card, flags: &str, url: &str) -> Self {
         Self::start(programs::ffmpeg_9(), card, &format!("{WEBRTC} -f whip {flags} {url}"))

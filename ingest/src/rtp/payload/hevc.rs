@@ -106,7 +106,8 @@ impl Joiner {
 
 impl Format for Joiner {
     /// As for H.264: a delimiter or parameter set comes first; at the start of a stream a slice
-    /// will do that says of itself that it is the picture's first (its first bit; 7.3.6.1).
+    /// will do that says of itself that it is the picture's first (its first bit; 7.3.6.1), or what
+    /// stands before it.
     fn begins(&self, payload: &[u8], stream_start: bool) -> bool {
         let first_bit = |body: &[u8]| body.first().is_some_and(|byte| byte & 0x80 != 0);
         let [first, _, body @ ..] = payload else { return false };
@@ -118,6 +119,7 @@ impl Format for Joiner {
         match kind {
             ..=SLICE_LAST => stream_start && first_bit(body),
             VPS..=33 | DELIMITER => true,
+            PPS | SEI_PREFIX => stream_start,
             _ => false,
         }
     }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
+use pipeline::mp3::FrameHeader;
 
 use super::aac::{self, Lengths};
 use super::{DepacketiseError, Fault, Unit, mpa, opus};
@@ -204,14 +205,13 @@ impl SoundDepacketiser {
         self.open = None;
         let mut at = time;
         while !body.is_empty() {
-            let header = mpa::Header::parse(body)
-                .ok_or(Fault::Malformed("no header of an MPEG audio layer III frame"))?;
-            let Some((frame, rest)) = body.split_at_checked(header.frame_bytes) else {
-                return self.fragment(at, header.frame_bytes, body, arrived);
+            let header = FrameHeader::parse(body)
+                .map_err(|_| Fault::Malformed("no header of an MPEG audio layer III frame"))?;
+            // Where the length is not said, the frame is all that is there.
+            let size = header.frame_bytes.unwrap_or(body.len());
+            let Some((frame, rest)) = body.split_at_checked(size) else {
+                return self.fragment(at, size, body, arrived);
             };
-            if frame.is_empty() {
-                return Err(Fault::Malformed("an MPEG audio frame without bytes"));
-            }
             self.give(at, frame, arrived);
             let ticks = header.samples * (mpa::CLOCK_RATE / 100) / (header.sample_rate / 100);
             at = at.plus(i64::from(ticks));

@@ -352,10 +352,6 @@ fn mp3(fill: u8) -> Vec<u8> {
 
 #[test]
 fn frames_of_mp3_come_together_and_in_pieces() {
-    let header = mpa::Header::parse(&mp3(0)).unwrap();
-    let wanted = mpa::Header { sample_rate: 48_000, channels: 2, samples: 1152, frame_bytes: 384 };
-    assert_eq!(header, wanted);
-    assert_eq!(mpa::Header::parse(&[0xff, 0xfd, 0x94, 0x40]), None, "layer II");
     let mut depacketiser = SoundDepacketiser::new(SoundFormat::Mpa);
     let now = Instant::now();
     let two = [&[0; 4][..], &mp3(1), &mp3(2)].concat();

@@ -1,7 +1,9 @@
 //! From RTP payloads to one access unit in Annex B. Parameter sets are put before key pictures by
 //! [`pipeline::h264::Assembler`], which takes the units as they come from here.
 
-use super::{DELIMITER, FU_A, FU_B, IDR, SLICE, SPS, STAP_A, STAP_B, TYPE_MASK};
+use pipeline::h264::is_recovery_point;
+
+use super::{DELIMITER, FU_A, FU_B, IDR, PPS, SEI, SLICE, SPS, STAP_A, STAP_B, TYPE_MASK};
 use crate::rtp::payload::picture::Format;
 use crate::rtp::payload::{Fault, nal};
 
@@ -9,6 +11,7 @@ use crate::rtp::payload::{Fault, nal};
 #[derive(Debug, Default)]
 pub(in crate::rtp::payload) struct Joiner {
     nal: nal::Joiner,
+    supplement: bool,
 }
 
 impl Joiner {
@@ -19,6 +22,7 @@ impl Joiner {
             return;
         }
         self.nal.key |= head & TYPE_MASK == IDR;
+        self.supplement |= head & TYPE_MASK == SEI;
         picture.extend_from_slice(&[0, 0, 0, 1, head]);
         picture.extend_from_slice(body);
     }
@@ -27,7 +31,7 @@ impl Joiner {
 impl Format for Joiner {
     /// It begins with a delimiter or a sequence parameter set. At the start of a stream also with
     /// the slice that holds the first macroblock (`first_mb_in_slice` is 0, in Exp-Golomb a single
-    /// set bit; H.264 7.3.3), for senders that gave their parameter sets in the SDP; after a loss
+    /// set bit; H.264 7.3.3) or what stands before it, for senders that gave their parameter sets in the SDP; after a loss
     /// those before the slice may be what is missing.
     fn begins(&self, payload: &[u8], stream_start: bool) -> bool {
         let unit = match payload {
@@ -42,6 +46,7 @@ impl Format for Joiner {
             [head, rest @ ..] => match head & TYPE_MASK {
                 SPS | DELIMITER => true,
                 SLICE | IDR => stream_start && first_bit(rest),
+                SEI | PPS => stream_start,
                 _ => false,
             },
             [] => false,
@@ -83,8 +88,11 @@ impl Format for Joiner {
         Ok(())
     }
 
-    fn end(&mut self, _: &mut Vec<u8>) -> Option<bool> {
-        self.nal.end()
+    /// A recovery point will do as a key picture: some encoders send no other.
+    fn end(&mut self, picture: &mut Vec<u8>) -> Option<bool> {
+        let supplement = std::mem::take(&mut self.supplement);
+        let key = self.nal.end()?;
+        Some(key || supplement && is_recovery_point(picture))
     }
 }
 
