@@ -2,6 +2,8 @@
 //! settings into a started server.
 
 pub(crate) mod hls;
+pub(crate) mod playback;
+pub(crate) mod record;
 pub(crate) mod rtmp;
 pub(crate) mod webrtc;
 
@@ -24,7 +26,6 @@ pub(crate) struct Edge {
     pub(crate) access: SharedAccess,
     pub(crate) views: Arc<dyn Views>,
     /// Settings of single streams.
-    #[allow(dead_code, reason = "RTMP and WebRTC follow the settings for all")]
     pub(crate) streams: StreamSettings,
     /// The node's certificate.
     #[allow(dead_code, reason = "RTMP and WebRTC do not use it")]

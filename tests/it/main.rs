@@ -29,4 +29,5 @@ mod process;
 mod programs;
 mod publish;
 mod push;
+mod record;
 mod roles;

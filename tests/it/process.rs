@@ -28,7 +28,7 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
         command.args(line.split_whitespace());
         command.args(["--data-dir", dir.path().join(name).to_str().unwrap()]);
-        for section in ["rtmp", "http", "webrtc", "admin", "metrics", "orchestrator"] {
+        for section in ["rtmp", "http", "webrtc", "playback", "admin", "metrics", "orchestrator"] {
             if !line.contains(&format!("{section}.listen")) {
                 command.args(["--set", &format!("{section}.listen=127.0.0.1:0")]);
             }
