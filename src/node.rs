@@ -1,4 +1,6 @@
 //! A node: builds the chosen roles in order, runs them, drains them.
+//!
+//! This file is long because it is the one place where all parts are joined.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -11,6 +11,7 @@ pub struct Target {
 }
 
 use crate::hls::fuzz as hls;
+use crate::record::fuzz as record;
 use crate::rtmp::fuzz as rtmp;
 use crate::rtp::fuzz as rtp;
 use crate::srt::fuzz as srt;
@@ -19,6 +20,7 @@ use crate::webrtc::fuzz as webrtc;
 /// All of this crate.
 pub const TARGETS: &[Target] = &[
     Target { name: "hls-request", run: hls::request, seeds: hls::REQUEST_SEEDS },
+    Target { name: "record-request", run: record::request, seeds: record::REQUEST_SEEDS },
     Target { name: "rtmp-handshake", run: rtmp::handshake, seeds: rtmp::HANDSHAKE_SEEDS },
     Target { name: "rtmp-session", run: rtmp::session, seeds: rtmp::SESSION_SEEDS },
     Target { name: "rtmp-amf", run: rtmp::amf, seeds: rtmp::AMF_SEEDS },

@@ -190,3 +190,39 @@ async fn ranges_over_segments_play_in_ffmpeg_and_chromium() {
     browser.client.finish().await;
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recordings_are_listed_and_removed_by_the_api() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| {
+        settings.pipeline.graph = "none".into();
+        settings.auth.read_password = "secret".into();
+        settings.stream_defaults.record = Some(true);
+        settings.stream_defaults.record_segment_seconds = Some(1);
+    })
+    .await;
+    let _push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("studio/cam"));
+    node.until("two segments", |status| {
+        find(status, "studio/cam").is_some_and(|c| c["recording"]["segments"].as_u64() > Some(1))
+    })
+    .await;
+    let json = async |path: &str| -> Value {
+        node.client.get(node.admin(path)).send().await.unwrap().json().await.unwrap()
+    };
+    let listed = json("v3/recordings/list").await;
+    assert_eq!(listed["itemCount"], 1, "{listed:#}");
+    assert_eq!(listed["items"][0]["name"], "studio/cam");
+    let one = json("v3/recordings/get/studio/cam").await;
+    let segments = one["segments"].as_array().unwrap();
+    let start = |at: usize| segments[at]["start"].as_str().unwrap();
+    let remove = async |start: &str| {
+        let path = format!("v3/recordings/deletesegment?path=studio/cam&start={start}");
+        node.client.delete(node.admin(&path)).send().await.unwrap().status()
+    };
+    assert_eq!(remove(start(0)).await, StatusCode::OK);
+    assert_eq!(remove(start(0)).await, StatusCode::NOT_FOUND);
+    let left = json("v3/recordings/get/studio/cam").await;
+    assert_ne!(left["segments"][0]["start"], segments[0]["start"]);
+    assert_eq!(json("v3/recordings/get/nobody").await["status"], "error");
+    node.stop().await;
+}

@@ -48,7 +48,7 @@ impl Page {
 
 /// Whether a file's name is that of a playlist or of media.
 fn is_media(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, end)| matches!(end, "jpg" | "m3u8" | "mp4" | "ts"))
+    name.rsplit_once('.').is_some_and(|(_, end)| matches!(end, "m3u8" | "mp4" | "ts"))
 }
 
 /// Whether a text has the form of a stream's name (letters, digits, `. _ ~ -`, joined by `/`).
@@ -80,7 +80,6 @@ mod tests {
             ("/cam/whip", None),
             ("/cam/index.m3u8", None),
             ("/a/cam/0af3_seg1.ts", None),
-            ("/cam/snapshot.jpg", None),
             ("/cam.mp4", moved("cam.mp4/")),
             ("/cam/whep/", None),
             ("/cam/whep/0123abcd", None),

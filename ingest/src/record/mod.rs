@@ -5,15 +5,21 @@
 //!
 //! - [`template`]: names of files; [`moment`]: their times.
 //! - [`segment`]: one file, and what survives when; [`run`]: when the next one is due.
-//! - [`recorder`]: one stream's task. [`shelf`]: what is on disk, and its expiry.
-//! - [`playback`]: ranges of time over HTTP, cut by [`range`].
+//! - [`recorder`]: one stream's task; [`service`]: all of them. [`disk`]: threads for disk work.
+//! - [`shelf`]: what is on disk, and its expiry.
+//! - [`playback`]: ranges of time over HTTP, cut by [`range`] and given out by [`send`].
 
+mod disk;
+#[doc(hidden)]
+pub mod fuzz;
 mod moment;
 pub mod playback;
 mod range;
 mod recorder;
 mod run;
 mod segment;
+mod send;
+mod service;
 mod shelf;
 mod template;
 
@@ -22,15 +28,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, broadcast, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
-use crate::hub::{Hub, Start};
+use crate::hub::Hub;
 use crate::name::StreamName;
 use crate::views::Views;
 
@@ -39,18 +43,8 @@ pub use recorder::TAKES;
 pub use shelf::Found;
 pub use template::{EXTENSION, Template, TemplateError};
 
-use recorder::{Recorder, Seen};
-use segment::Mended;
-
-/// Pieces of disk work at the same time, of all recorders and players together. More would only
-/// take threads from others while a disk hangs.
-const DISK_WORK_MAX: usize = 32;
-
-/// How often rules are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// How often old segments are looked for.
-const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+use disk::Disk;
+use recorder::Seen;
 
 /// Notices kept for a slow listener.
 const EVENTS_KEPT: usize = 256;
@@ -158,6 +152,8 @@ pub struct Status {
     pub duration: Duration,
     /// Segments begun.
     pub segments: u64,
+    /// Packets taken, in memory or on disk.
+    pub packets: u64,
     /// Packets that were not written: the disk was too slow, or full.
     pub lost: u64,
     /// Stamps that did not fit and were rewritten, in closed segments.
@@ -297,129 +293,6 @@ impl Recordings {
         let limit = self.shared.rules.rule(&name).delete_after;
         limit.is_some_and(|limit| now.since(start.max(written)) > limit)
     }
-
-    /// Mends what a process before left behind, then records until `stop`, and closes all segments.
-    pub async fn run(self, stop: CancellationToken) {
-        let began = Moment::of(SystemTime::now());
-        let mender = self.clone();
-        let mending = tokio::spawn(async move { mender.mend(began).await });
-        let mut events = self.shared.hub.events();
-        let mut tasks = JoinSet::new();
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        let mut expire = tokio::time::interval(EXPIRE_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        expire.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                _ = events.recv() => {}
-                Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
-                    self.ended(match ended {
-                        Ok((task, ())) => task,
-                        Err(error) => {
-                            warn!(%error, "a recorder ended in the middle");
-                            error.id()
-                        }
-                    });
-                }
-                _ = look.tick() => {}
-                _ = expire.tick() => {
-                    self.expire().await;
-                    continue;
-                }
-            }
-            self.follow(&mut tasks);
-        }
-        for handle in self.shared.recorders.lock().values() {
-            handle.stop.cancel();
-        }
-        while tasks.join_next().await.is_some() {}
-        self.shared.recorders.lock().clear();
-        let _ = mending.await;
-    }
-
-    /// Starts, changes and stops recorders as the rules say now.
-    fn follow(&self, tasks: &mut JoinSet<()>) {
-        for stream in self.shared.hub.list() {
-            let rule = self.shared.rules.rule(&stream.name);
-            let mut recorders = self.shared.recorders.lock();
-            match recorders.get(&stream.name) {
-                Some(handle) if !rule.record => handle.stop.cancel(),
-                Some(handle) => {
-                    handle.rule.send_if_modified(|now| {
-                        let other = *now != rule;
-                        *now = rule;
-                        other
-                    });
-                }
-                None if rule.record => {
-                    let Some(reader) = self.shared.hub.tap(&stream.name, Start::LastKey) else {
-                        continue;
-                    };
-                    let (told, rule) = watch::channel(rule);
-                    let (seen, stop) = (Arc::<Seen>::default(), CancellationToken::new());
-                    let recorder = Recorder {
-                        name: stream.name.clone(),
-                        shared: Arc::clone(&self.shared),
-                        seen: Arc::clone(&seen),
-                        rule,
-                        stop: stop.clone(),
-                    };
-                    let task = tasks.spawn(recorder.run(reader)).id();
-                    recorders.insert(stream.name, Handle { task, rule: told, seen, stop });
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn ended(&self, task: tokio::task::Id) {
-        self.shared.recorders.lock().retain(|_, handle| handle.task != task);
-    }
-
-    /// Removes what is older than its stream's rule says.
-    async fn expire(&self) {
-        let found = match self.all().await {
-            Ok(found) => found,
-            Err(error) => {
-                warn!(%error, "cannot look for old recordings");
-                return;
-            }
-        };
-        let now = Moment::of(SystemTime::now());
-        for segment in found {
-            let limit = self.shared.rules.rule(&segment.name).delete_after;
-            let old = limit.is_some_and(|limit| shelf::is_old(&segment, limit, now));
-            if !old || self.is_open(&segment.path) {
-                continue;
-            }
-            let (shared, path) = (Arc::clone(&self.shared), segment.path.clone());
-            let removed = self.shared.disk.run(move || shelf::remove(&shared.config.dir, &path));
-            let path = segment.path.display();
-            match removed.await {
-                Ok(Ok(())) => info!(stream = %segment.name, %path, "an old segment is removed"),
-                Ok(Err(error)) | Err(error) => {
-                    warn!(stream = %segment.name, %path, %error, "cannot remove an old segment");
-                }
-            }
-        }
-    }
-
-    /// Closes segments that were written last before `began` and never closed.
-    async fn mend(&self, began: Moment) {
-        let Ok(found) = self.all().await else { return };
-        for segment in found.into_iter().filter(|segment| segment.modified < began) {
-            let path = segment.path.clone();
-            let mended = self.shared.disk.run(move || segment::mend(&path)).await;
-            let path = segment.path.display();
-            match mended {
-                Ok(Ok(Mended::Whole)) => {}
-                Ok(Ok(Mended::Closed)) => info!(%path, "a segment left behind is closed"),
-                Ok(Ok(Mended::Removed)) => info!(%path, "a segment without media is removed"),
-                Ok(Err(error)) | Err(error) => warn!(%path, %error, "cannot close a segment"),
-            }
-        }
-    }
 }
 
 impl Handle {
@@ -433,32 +306,11 @@ impl Handle {
             bytes: read(&seen.bytes),
             duration: Duration::from_micros(read(&seen.ticks).saturating_mul(100) / 9),
             segments: read(&seen.segments),
+            packets: read(&seen.packets),
             lost: read(&seen.lost),
             restamped: read(&seen.restamped),
             failures: read(&seen.failures),
         }
-    }
-}
-
-/// Threads for work that waits for disks.
-struct Disk {
-    places: Semaphore,
-}
-
-impl Default for Disk {
-    fn default() -> Self {
-        Self { places: Semaphore::new(DISK_WORK_MAX) }
-    }
-}
-
-impl Disk {
-    /// Does a piece of work; fails when it panicked.
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<T> {
-        let _place = self.places.acquire().await;
-        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
     }
 }
 

@@ -97,7 +97,8 @@ impl Moment {
         let fraction: String = fraction.chars().chain("000000".chars()).take(6).collect();
         let micros = digits(&fraction)?;
         let moment = Date { year, month, day, hour, minute, second, micros }.moment()?;
-        Some(Self(moment.0 - offset * SECOND))
+        let moment = Self(moment.0 - offset * SECOND);
+        YEARS.contains(&moment.date().year).then_some(moment)
     }
 }
 

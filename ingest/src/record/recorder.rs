@@ -53,6 +53,8 @@ pub(super) struct Seen {
     /// Ticks of pictures (or sound) on disk.
     pub(super) ticks: AtomicU64,
     pub(super) segments: AtomicU64,
+    /// Packets read and taken.
+    pub(super) packets: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) restamped: AtomicU64,
     pub(super) failures: AtomicU64,
@@ -76,6 +78,8 @@ struct Work {
     /// Until when nothing is tried.
     rest_until: Option<Instant>,
     key_at: Option<Instant>,
+    /// Another form of the stream is read.
+    bridged: bool,
 }
 
 impl Recorder {
@@ -126,7 +130,8 @@ impl Recorder {
         let Err(error) = Run::new(tracks, Default::default()) else { return None };
         match error {
             fmp4::Error::NotReady(_) | fmp4::Error::NoTrack => return None,
-            fmp4::Error::Codec(codec) if !self.name.is_derived() => {
+            fmp4::Error::Codec(codec) if !work.bridged => {
+                work.bridged = true;
                 match self.shared.views.view(&self.name, &TAKES).await {
                     Ok(reader) => {
                         info!(stream = %self.name, %codec, "recorded in another form");
@@ -183,6 +188,7 @@ impl Recorder {
             }
         }
         let Some(run) = &mut work.run else { return };
+        self.seen.packets.fetch_add(1, Ordering::Relaxed);
         if let Some(fragment) = run.push(packet, &rule)
             && let Err(error) = self.write(run, fragment, &rule).await
         {

@@ -47,7 +47,9 @@ impl Run {
         }
         let duration = self.duration();
         // A picture late by a little must not double the segment.
-        let full = duration.0 + self.writer.step().0 / 2 >= Ticks::from_duration(rule.segment).0;
+        // The newest picture is not counted yet.
+        let full =
+            duration.0 + self.writer.step().0 * 3 / 2 >= Ticks::from_duration(rule.segment).0;
         let own = self.start.plus(duration.to_duration().unwrap_or_default());
         full || wall.since(own) > WALL_SLACK
     }

@@ -132,9 +132,20 @@ pub(super) fn mend(path: &Path) -> io::Result<Mended> {
         Err(fmp4::Error::Io(error)) => Err(error),
         // A head without media says nothing; what is no recording of ours is left alone.
         Ok(_) => fs::remove_file(path).map(|()| Mended::Removed),
-        Err(fmp4::Error::NoInit) if file.metadata()?.len() < fmp4::INIT_BYTES_MAX => {
+        Err(fmp4::Error::NoInit) if begins_as_ours(&mut file)? => {
             fs::remove_file(path).map(|()| Mended::Removed)
         }
         Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
     }
+}
+
+/// Whether a file without a whole head is nothing but the beginning of one.
+fn begins_as_ours(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() >= fmp4::INIT_BYTES_MAX {
+        return Ok(false);
+    }
+    let mut head = Vec::new();
+    file.rewind()?;
+    file.take(8).read_to_end(&mut head)?;
+    Ok(head.get(4..).is_none_or(|kind| b"ftyp".starts_with(kind)))
 }

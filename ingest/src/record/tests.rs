@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use pipeline::fmp4::Index;
@@ -11,6 +11,7 @@ use pipeline::{Codec, Packet, Pts, Size, TrackKind, Tracks};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use super::segment::Mended;
 use super::*;
 use crate::hub::{Limits, Publisher, Writer};
 use crate::views::HubViews;
@@ -242,7 +243,11 @@ async fn stamps_that_jump_stand_still_or_go_back_never_end_a_recording() {
         80..100 => n * 3000 + (1 << 40),
         n => n * 3000,
     };
-    (0..140).for_each(|n| writer.write(picture(n, stamps(n))));
+    for n in 0..140 {
+        writer.write(picture(n, stamps(n)));
+        // A jump empties the hub's ring: the recorder is at its head, as it is in life.
+        stage.until("every picture", |status| status.packets == n as u64 + 1).await;
+    }
     drop(writer);
     stage.until_ended().await;
     let found = stage.found().await;
@@ -337,7 +342,9 @@ async fn old_segments_go_and_those_of_others_stay() {
     let folder = stage.dir.path().join("recordings/studio/cam");
     std::fs::create_dir_all(&folder).unwrap();
     let put = |path: &Path, age: u64| {
-        let file = File::create(path).unwrap();
+        // Not closed and no recording: it is not mended.
+        std::fs::write(path, "something else").unwrap();
+        let file = File::options().write(true).open(path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
     };
     let old = folder.join("2020-01-01_00-00-00-000000.mp4");
