@@ -6,7 +6,7 @@
 import { watch } from "./millstream.js";
 
 /** How long WebRTC may take until the first picture of a stream that is there. */
-const PATIENCE_MS = 5000;
+const PATIENCE_MS = 8000;
 /** How often it is looked whether the stream is there. */
 const LOOK_MS = 1000;
 /** Pauses between attempts at a playlist. */
@@ -54,6 +54,8 @@ class Somehow {
 
   #webrtc(mayFall) {
     const onstate = (state, detail) => {
+      // What the session says while it is given up is not for the page.
+      if (this.#session instanceof Playlist) return;
       this.#live ||= state === "live";
       // The node answered and will not send it this way: another way may do.
       if (mayFall && state === "failed") this.#hls();
@@ -77,7 +79,6 @@ class Somehow {
     clearTimeout(this.#timer);
     const before = this.#session;
     this.#session = new Playlist(this.target, this.options);
-    // Its last word is not for the page: what follows goes on.
     if (before) {
       this.options.onstate?.("connecting", "");
       before.stop();

@@ -276,23 +276,6 @@ impl Recordings {
         let recorders = self.shared.recorders.lock();
         recorders.values().any(|handle| handle.seen.path.lock().as_deref() == Some(path))
     }
-
-    /// Whether a segment was closed and will not change any more.
-    pub async fn is_complete(&self, found: &Found) -> bool {
-        let path = found.path.clone();
-        let told = self.shared.disk.run(move || segment::duration_of(&path)).await;
-        matches!(told, Ok(Ok(Some(_)))) && !self.is_open(&found.path)
-    }
-
-    /// Whether what lies at a path below the folder of recordings, or of a copy of it, is a segment
-    /// that its stream's rule lets go by now; it was written at `written`.
-    pub fn is_old(&self, relative: &str, written: Moment, now: Moment) -> bool {
-        let templates = self.shared.rules.templates();
-        let read = templates.iter().find_map(|template| template.read(relative));
-        let Some((name, start)) = read else { return false };
-        let limit = self.shared.rules.rule(&name).delete_after;
-        limit.is_some_and(|limit| now.since(start.max(written)) > limit)
-    }
 }
 
 impl Handle {
