@@ -31,6 +31,7 @@ pub fn router(parts: Parts, settings: &config::Admin) -> Router {
         .route("/v1/trace", get(trace))
         .route("/v1/streams/{*path}", post(stream_post).get(stream_get))
         .route("/object_info", get(object_info))
+        .merge(crate::recordings::routes())
         .with_state(parts)
         .merge(dashboards::pages::console())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -27,6 +27,7 @@ mod metrics;
 pub mod money;
 mod node;
 pub mod orchestrator;
+mod recordings;
 pub mod rpc;
 pub mod status;
 pub mod streams;

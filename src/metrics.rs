@@ -37,6 +37,7 @@ impl Parts {
         self.stream_metrics(&mut out);
         self.role_metrics(&mut out);
         self.edge_metrics(&mut out);
+        self.record_metrics(&mut out);
         self.money_metrics(&mut out).await;
         for hop in Hop::ALL {
             let snapshot = self.hops.snapshot(hop);
@@ -69,6 +70,35 @@ impl Parts {
                 stream.lagged,
             );
             out.gauge("millstream_stream_readers", "Readers now", &labels, stream.readers as f64);
+        }
+    }
+
+    fn record_metrics(&self, out: &mut Exposition) {
+        let recorders = self.recordings.as_ref().map(|r| r.recorders()).unwrap_or_default();
+        for recorder in recorders {
+            let labels = [("stream", recorder.name.as_str())];
+            for (name, help, value) in [
+                ("millstream_record_bytes_total", "Bytes recorded", recorder.bytes),
+                ("millstream_record_segments_total", "Segments begun", recorder.segments),
+                (
+                    "millstream_record_lost_packets_total",
+                    "Packets that the disk did not take",
+                    recorder.lost,
+                ),
+                (
+                    "millstream_record_failures_total",
+                    "Times that the disk refused something",
+                    recorder.failures,
+                ),
+            ] {
+                out.counter(name, help, &labels, value as f64);
+            }
+            out.gauge(
+                "millstream_record_failing",
+                "1 while a stream that should be recorded is not, or not whole",
+                &labels,
+                f64::from(u8::from(recorder.problem.is_some())),
+            );
         }
     }
 

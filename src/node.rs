@@ -1,4 +1,6 @@
 //! A node: builds the chosen roles in order, runs them, drains them.
+//!
+//! This file is long because it is the one place where all parts are joined.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub struct Addresses {
     pub http: Option<SocketAddr>,
     /// WebRTC media.
     pub webrtc: Option<SocketAddr>,
+    /// Recordings.
+    pub playback: Option<SocketAddr>,
     /// Peers.
     pub orchestrator: Option<SocketAddr>,
     /// Console and API.
@@ -192,6 +196,14 @@ impl Node {
         self.addresses.webrtc = Some(server.local_addr());
         self.parts.webrtc = Some(server.clone());
         self.parts.hls = settings.hls.enabled.then(|| edge::hls::start(&edge));
+        let recordings = edge::record::start(&edge, Arc::clone(&self.parts.store));
+        self.parts.recordings = Some(recordings.clone());
+        if settings.playback.enabled {
+            let listener = bind("playback.listen", settings.playback.listen).await?;
+            self.addresses.playback = Some(listener.local_addr()?);
+            let router = edge::playback::router(&edge, recordings);
+            self.serve(listener, Speaks::Both(self.tls.clone()), router);
+        }
 
         self.parts.money.grant(signer.address()).await?;
         let streams = self.parts.streams.clone();
@@ -312,6 +324,9 @@ impl Node {
             }
             println!("  publish from a browser   http://{http}/cam/publish");
             println!("  and watch it             http://{http}/cam-out/");
+        }
+        if let Some(playback) = self.addresses.playback.map(host) {
+            println!("  recordings               http://{playback}/list?path=");
         }
         if let Some(orchestrator) = orchestrator.map(host) {
             println!("  orchestrator for peers   https://{orchestrator}");

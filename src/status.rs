@@ -2,6 +2,7 @@
 //! and the metrics. Nothing here changes anything.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,6 +11,7 @@ use axum::extract::State;
 use axum::response::Json;
 use axum::routing::get;
 use ingest::hub::StreamStatus;
+use ingest::record::Recordings;
 use ingest::sessions::Sessions;
 use ingest::views::Takes;
 use ingest::{Hub, StreamName, hls, rtmp, rtsp, srt, webrtc};
@@ -60,6 +62,8 @@ pub struct Parts {
     pub webrtc: Option<webrtc::Server>,
     /// HLS players and muxers.
     pub hls: Option<hls::Server>,
+    /// What is recorded.
+    pub recordings: Option<Recordings>,
     /// Where the pages for viewers are.
     pub edge: Option<SocketAddr>,
     started: (Instant, SystemTime),
@@ -91,6 +95,7 @@ impl Parts {
             rtsp: None,
             webrtc: None,
             hls: None,
+            recordings: None,
             edge: None,
             started: (Instant::now(), SystemTime::now()),
         }
@@ -156,6 +161,11 @@ impl Parts {
                 &Needs::of(&status.tracks, status.reordered, &Takes::WEBRTC),
                 made,
             ),
+            recording: self
+                .recordings
+                .as_ref()
+                .and_then(|recordings| recordings.recorder(&status.name))
+                .map(RecordingView::of),
             processing,
         }
     }
@@ -216,7 +226,36 @@ pub struct StreamView {
     key_interval_ms: Option<i64>,
     reordered: bool,
     webrtc: WebRtcView,
+    recording: Option<RecordingView>,
     processing: Option<gateway::Status>,
+}
+
+/// What is recorded of a stream.
+#[derive(Serialize)]
+struct RecordingView {
+    /// The segment that is being written.
+    path: Option<PathBuf>,
+    /// Why nothing, or not everything, is written.
+    problem: Option<String>,
+    bytes: u64,
+    seconds: f64,
+    segments: u64,
+    lost_packets: u64,
+    restamped: u64,
+}
+
+impl RecordingView {
+    fn of(status: ingest::record::Status) -> Self {
+        Self {
+            path: status.path,
+            problem: status.problem,
+            bytes: status.bytes,
+            seconds: status.duration.as_secs_f64(),
+            segments: status.segments,
+            lost_packets: status.lost,
+            restamped: status.restamped,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -237,6 +276,7 @@ impl StreamView {
     /// Without addresses of peers and without money.
     fn for_viewers(mut self) -> Self {
         self.remote.clear();
+        self.recording = None;
         if let Some(processing) = &mut self.processing {
             processing.candidates.clear();
             processing.orchestrator = None;

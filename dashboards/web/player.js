@@ -1,9 +1,10 @@
 // The player. Options in the address, each 0 or 1: `controls` (what lies over the picture),
-// `muted`, `autoplay`, `stats` (the line of figures). Credentials: `token`, or `user` and `pass`.
+// `muted`, `autoplay`, `stats` (the line of figures); `protocol` is `webrtc` or `hls` where only that is
+// to be used. Credentials: `token`, or `user` and `pass`.
 
 import { byId, setText, svg } from "./dom.js";
+import { watchSomehow } from "./fallback.js";
 import * as format from "./format.js";
-import { watch } from "./millstream.js";
 import { credentials, followStreams, listStreams, outOf, pageOf, rememberCredentials, streamOfPage } from "./streams.js";
 
 const FOLLOW_MS = 5000;
@@ -45,8 +46,10 @@ if (option("autoplay", true)) start();
 else offerStart();
 
 function start() {
-  session = watch(location.origin + pageOf(name), {
+  session = watchSomehow(location.origin + pageOf(name), {
     video,
+    protocol: query.get("protocol") ?? "any",
+    exists: async () => (await listStreams()).some((stream) => stream.name === name),
     token: credentials("read"),
     onstate,
     onstats,
@@ -73,7 +76,7 @@ function onstate(state, detail) {
   setText(byId("headline"), headline);
   setText(byId("detail"), detailOf(state, detail));
   byId("badge").classList.toggle("live", live);
-  setText(byId("badge-text"), state);
+  setText(byId("badge-text"), live && detail ? `${state} · ${detail}` : state);
   if (state === "refused" && !embedded) byId("password").focus();
   if (!live) setText(byId("line"), "");
   else follow();

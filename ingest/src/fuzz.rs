@@ -11,6 +11,7 @@ pub struct Target {
 }
 
 use crate::hls::fuzz as hls;
+use crate::record::fuzz as record;
 use crate::rtmp::fuzz as rtmp;
 use crate::rtp::fuzz as rtp;
 use crate::rtsp::fuzz as rtsp;
@@ -20,6 +21,7 @@ use crate::webrtc::fuzz as webrtc;
 /// All of this crate.
 pub const TARGETS: &[Target] = &[
     Target { name: "hls-request", run: hls::request, seeds: hls::REQUEST_SEEDS },
+    Target { name: "record-request", run: record::request, seeds: record::REQUEST_SEEDS },
     Target { name: "rtmp-handshake", run: rtmp::handshake, seeds: rtmp::HANDSHAKE_SEEDS },
     Target { name: "rtmp-session", run: rtmp::session, seeds: rtmp::SESSION_SEEDS },
     Target { name: "rtmp-call", run: rtmp::call, seeds: rtmp::CALL_SEEDS },

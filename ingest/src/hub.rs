@@ -447,13 +447,14 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.stream.end();
         let mut streams = self.shared.streams.lock();
         let mine = streams.get(&self.stream.name).is_some_and(|s| Arc::ptr_eq(s, &self.stream));
         if mine {
             streams.remove(&self.stream.name);
         }
         drop(streams);
+        // Only now: who reads the end and asks again does not find the same stream.
+        self.stream.end();
         if self.online && mine {
             let _ = self.shared.events.send(Event::Offline(self.stream.name.clone()));
         }

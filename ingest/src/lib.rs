@@ -13,6 +13,7 @@ pub mod hls;
 pub mod hub;
 pub mod mpegts;
 pub mod name;
+pub mod record;
 pub mod remote;
 pub mod rtmp;
 pub mod rtp;

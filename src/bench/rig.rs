@@ -123,6 +123,7 @@ impl Rig {
             "srt",
             "http",
             "webrtc",
+            "playback",
             "admin",
             "metrics",
             "orchestrator",

@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::layers::LoadError;
-use super::{Role, Settings, srt};
+use super::{Role, Settings, Stream, srt};
 
 /// The key of the settings for streams that no other key names.
 pub const ALL_OTHERS: &str = "all_others";
@@ -38,7 +38,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
     settings.srt.check().map_err(LoadError::Conflict)?;
     srt::check_passphrases(&settings.stream_defaults)
         .map_err(|reason| LoadError::Conflict(format!("stream_defaults.{reason}")))?;
+    check_recording("stream_defaults", &settings.stream_defaults)?;
     for (name, stream) in &settings.streams {
+        check_recording(&format!("streams.{name:?}"), stream)?;
         let conflict = |reason: String| LoadError::Conflict(format!("streams.{name:?}: {reason}"));
         if pattern(name).map_err(conflict)?.is_none() && name != ALL_OTHERS {
             ingest::StreamName::parse(name).map_err(|error| conflict(error.to_string()))?;
@@ -49,6 +51,33 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
                 "streams.{name:?}.source: {source:?} is not known, only \"demo\" is"
             )));
         }
+    }
+    Ok(())
+}
+
+/// Shortest and longest part of a recording in milliseconds. Parts of a minute hold 60 s of pictures
+/// in memory.
+const PART_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
+
+/// Longest segment of a recording in seconds: what the head of a file can say.
+const SEGMENT_SECONDS_MAX: u64 = 12 * 3600;
+
+fn check_recording(section: &str, stream: &Stream) -> Result<(), LoadError> {
+    let fault =
+        |key: &str, why: String| Err(LoadError::Conflict(format!("{section}.{key}: {why}")));
+    if let Some(path) = &stream.record_path
+        && let Err(error) = ingest::record::Template::parse(path)
+    {
+        return fault("record_path", error.to_string());
+    }
+    if let Some(part) = stream.record_part_ms.filter(|part| !PART_MS.contains(part)) {
+        let (low, high) = PART_MS.into_inner();
+        return fault("record_part_ms", format!("{part} is not from {low} to {high}"));
+    }
+    let segment = stream.record_segment_seconds;
+    if let Some(segment) = segment.filter(|s| !(1..=SEGMENT_SECONDS_MAX).contains(s)) {
+        let why = format!("{segment} is not from 1 to {SEGMENT_SECONDS_MAX}");
+        return fault("record_segment_seconds", why);
     }
     Ok(())
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use toml::{Table, Value};
 
-use super::Settings;
 use super::check::check;
 use super::journal::Journal;
+use super::{Settings, Stream};
 
 /// The largest settings file in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -266,6 +267,20 @@ fn leaf_of(text: &str, error: &toml::de::Error) -> String {
     format!("{section}{key}")
 }
 
+/// Settings of a stream that are no texts, for their types: as a default they are absent.
+static STREAM: LazyLock<Table> = LazyLock::new(|| {
+    let stream = Stream {
+        take_over: Some(false),
+        record: Some(false),
+        record_part_ms: Some(0),
+        record_part_bytes_max: Some(0),
+        record_segment_seconds: Some(0),
+        record_delete_after_seconds: Some(0),
+        ..Stream::default()
+    };
+    Table::try_from(stream).unwrap_or_default()
+});
+
 fn merge(
     into: &mut Table,
     from: &Table,
@@ -276,10 +291,13 @@ fn merge(
 ) -> Result<(), LoadError> {
     for (key, value) in from {
         let full = join(path, key);
-        // Names of streams are the user's; the keys below one are checked by serde.
-        let free = ["streams", "stream_defaults"].iter().any(|section| {
-            path.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        });
+        // Names of streams are the user's; the keys below one are checked by serde. Options of a
+        // store are the store's.
+        let free =
+            ["streams", "stream_defaults", "recordings.store.options"].iter().any(|section| {
+                path.strip_prefix(section)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            });
         let known = defaults.get(key);
         if known.is_none() && !free {
             return Err(LoadError::Unknown {
@@ -307,6 +325,7 @@ fn merge(
             }
             value => {
                 let value = match (value, known) {
+                    (Value::String(text), None) => typed(text, STREAM.get(key).filter(|_| free)),
                     (Value::String(text), known) => typed(text, known),
                     (value, _) => value.clone(),
                 };
@@ -414,6 +433,8 @@ mod tests {
         assert_eq!(loaded.settings.streams["cam"].graph.as_deref(), Some("none"));
         assert!(Loaded::from_layers(vec![file("[streams.cam]\ngrap = \"none\"\n")]).is_err());
         assert!(Loaded::from_layers(vec![file("[streams.\"v3/x\"]\n")]).is_err());
+        let loaded = Loaded::from_layers(vec![Layer::flag("streams.cam.record", "true")]).unwrap();
+        assert_eq!(loaded.settings.streams["cam"].record, Some(true));
     }
 
     #[test]

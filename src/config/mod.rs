@@ -12,6 +12,7 @@ mod layers;
 mod money;
 mod protocols;
 mod rtsp;
+mod record;
 mod settings;
 mod srt;
 mod store;
@@ -22,6 +23,7 @@ pub use journal::{Edit, Journal};
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
 pub use protocols::{Http, IceServer, Rtmp, Rtmps, WebRtc};
+pub use record::{Playback, Recordings};
 pub use rtsp::{Rtsp, Rtsps};
 pub use settings::{
     Admin, Auth, Gateway, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments, Pipeline,

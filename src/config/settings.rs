@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::hls::Hls;
 use super::money::{Amount, Price};
 use super::protocols::{Http, Rtmp, Rtmps, WebRtc};
+use super::record::{Playback, Recordings};
 use super::rtsp::{Rtsp, Rtsps};
 use super::srt::Srt;
 
@@ -53,6 +54,10 @@ pub struct Settings {
     pub webrtc: WebRtc,
     /// HLS, on the listener of `http`.
     pub hls: Hls,
+    /// Where recordings lie.
+    pub recordings: Recordings,
+    /// Recordings over HTTP.
+    pub playback: Playback,
     /// Console and API.
     pub admin: Admin,
     /// Prometheus metrics and health.
@@ -92,6 +97,8 @@ impl Default for Settings {
             http: Http::default(),
             webrtc: WebRtc::default(),
             hls: Hls::default(),
+            recordings: Recordings::default(),
+            playback: Playback::default(),
             admin: Admin::default(),
             metrics: Metrics::default(),
             auth: Auth::default(),
@@ -343,6 +350,24 @@ pub struct Stream {
     /// `demo`: a moving test picture with a tone, made by this node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Whether it is recorded; it is not when nothing says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<bool>,
+    /// Where its segments lie, below the folder of recordings ([`ingest::record::Template`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_path: Option<String>,
+    /// Milliseconds of a part, which is what a killed process loses at most; 1,000 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_part_ms: Option<u64>,
+    /// Bytes after which a part is written before it is that long; 50,000,000 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_part_bytes_max: Option<usize>,
+    /// Seconds of a segment, which then ends at the next key picture; 3,600 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_segment_seconds: Option<u64>,
+    /// Seconds that a segment is kept after it was written, 0 for ever; a day if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_delete_after_seconds: Option<u64>,
 }
 
 /// Per-frame traces.

@@ -2,6 +2,8 @@
 //! settings into a started server.
 
 pub(crate) mod hls;
+pub(crate) mod playback;
+pub(crate) mod record;
 pub(crate) mod rtmp;
 pub(crate) mod srt;
 pub(crate) mod rtsp;

@@ -6,6 +6,9 @@
 //   {"do":"publish","page":"a","whip":"http://.../cam/whip"}     camera and microphone, bare
 //   "codec":"VP9" with either of them: that coding of pictures and no other
 //   {"do":"tell","page":"a","text":"..."}                        on the data channel of "watch"
+//       with "blocked": true no WebRTC media gets through in either direction
+//   {"do":"hls","page":"a","url":"http://.../cam/index.m3u8"}    a bare hls.js
+//   {"do":"file","page":"a","url":"http://.../get?..."}          a file in a bare <video>
 //   {"do":"click","page":"a","selector":"button"}
 //   {"do":"shot","page":"a","path":"/tmp/a.png"}
 //   {"do":"close","page":"a"}
@@ -108,12 +111,66 @@ async function main() {
         await video.play();
       }, [whep, codec]);
     },
-    async open({ page: name, url }) {
+    async open({ page: name, url, blocked }) {
       const page = await fresh(name);
+      if (blocked) {
+        // Signalling works, but neither side learns an address of the other.
+        await page.addInitScript(() => {
+          const bare = (sdp) => sdp.replace(/a=candidate:.*\r\n/g, "");
+          for (const method of ["setRemoteDescription", "setLocalDescription"]) {
+            const plain = RTCPeerConnection.prototype[method];
+            RTCPeerConnection.prototype[method] = function (description) {
+              const given = description && { type: description.type, sdp: bare(description.sdp) };
+              return given ? plain.call(this, given) : plain.call(this);
+            };
+          }
+        });
+      }
       await page.goto(url);
       await page.evaluate(card);
       const video = await page.waitForSelector("video", { state: "attached" });
       await video.evaluate((element) => watchCard(element, report));
+    },
+    async hls({ page: name, url }) {
+      const page = await fresh(name);
+      const origin = new URL(url).origin;
+      await page.route(origin + "/blank", (route) =>
+        route.fulfill({ contentType: "text/html", body: "<!doctype html><title>blank</title>" }));
+      await page.goto(origin + "/blank");
+      await page.evaluate(card);
+      await page.evaluate(async (url) => {
+        const { default: Hls, Events } = await import("/assets/hls.light.min.mjs");
+        const video = document.createElement("video");
+        video.muted = true;
+        document.body.append(video);
+        watchCard(video, report);
+        const hls = new Hls({ lowLatencyMode: true, enableWorker: false });
+        hls.on(Events.ERROR, (_, { type, details, fatal }) => report({ hls_error: details, type, fatal }));
+        hls.on(Events.MANIFEST_PARSED, () => video.play());
+        hls.on(Events.LEVEL_LOADED, (_, { details }) => report({ low_latency: details.canBlockReload }));
+        setInterval(() => report({ latency: hls.latency, stalled: video.readyState < 3 }), 500);
+        hls.loadSource(url);
+        hls.attachMedia(video);
+      }, url);
+    },
+    async file({ page: name, url }) {
+      const page = await fresh(name);
+      const origin = new URL(url).origin;
+      await page.route(origin + "/blank", (route) =>
+        route.fulfill({ contentType: "text/html", body: "<!doctype html><title>blank</title>" }));
+      await page.goto(origin + "/blank");
+      await page.evaluate(card);
+      await page.evaluate(async (url) => {
+        const video = document.createElement("video");
+        video.muted = true;
+        document.body.append(video);
+        watchCard(video, report);
+        video.onended = () => report({ ended_at: video.currentTime });
+        video.onerror = () => report({ problem: video.error.message });
+        video.src = url;
+        await video.play();
+        report({ duration: video.duration, width: video.videoWidth });
+      }, url);
     },
     async publish({ page: name, whip, codec = "H264" }) {
       const page = await blank(name, whip);

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use serde_json::json;
+use tokio::process::Command;
 
+use crate::browser::Browser;
 use crate::card::Card;
 use crate::node::{Running, alone};
 use crate::play::play;
@@ -119,5 +122,54 @@ async fn players_need_credentials_once_and_can_be_ended() {
     assert_eq!(get(&node, &media).await.0, StatusCode::FORBIDDEN);
     let (status, _) = get(&node, &node.http("nobody/index.m3u8?token=secret")).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hls_js_plays_both_forms_without_errors() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| settings.pipeline.graph = "none".into()).await;
+    let _push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    node.until_pictures("cam", 30).await;
+    let mut browser = Browser::start().await;
+    for (page, path) in [("fmp4", "cam/index.m3u8"), ("ts", "cam/index_ts.m3u8")] {
+        browser.ask("hls", page, json!({ "url": node.http(path) })).await;
+        let shown = browser.client.until_cards(Some(page), 90).await;
+        // The first pictures may be those of an empty element.
+        let first = shown.iter().position(|picture| !picture.unreadable).unwrap();
+        crate::client::assert_in_order(&shown[first..], false);
+        let (low_latency, latency) = browser
+            .client
+            .until("hls.js's figures", |events| {
+                let own = || events.iter().rev().filter(|event| event["page"] == page);
+                let fatal = own().find(|event| event["fatal"] == true);
+                assert!(fatal.is_none(), "{fatal:?}");
+                let low = own().find_map(|event| event["low_latency"].as_bool())?;
+                Some((low, own().find_map(|event| event["latency"].as_f64())?))
+            })
+            .await;
+        assert_eq!(low_latency, page == "fmp4");
+        println!("hls.js {page}: {latency:.2} s behind");
+        browser.close(page).await;
+    }
+    browser.client.finish().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_player_falls_back_to_hls_when_webrtc_media_does_not_get_through() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| settings.pipeline.graph = "none".into()).await;
+    let _push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    node.until_pictures("cam", 30).await;
+    let mut browser = Browser::start().await;
+    browser.ask("open", "blocked", json!({ "url": node.http("cam/"), "blocked": true })).await;
+    let shown = browser.client.until_cards(Some("blocked"), 60).await;
+    let first = shown.iter().position(|picture| !picture.unreadable).unwrap();
+    crate::client::assert_in_order(&shown[first..], false);
+    let muxers = node.node.parts().hls.as_ref().unwrap().muxers();
+    assert_eq!(muxers.len(), 1, "it is HLS that is watched");
+    browser.close("blocked").await;
+    browser.client.finish().await;
     node.stop().await;
 }

@@ -30,6 +30,7 @@ mod process;
 mod programs;
 mod publish;
 mod push;
+mod record;
 mod roles;
 mod soak;
 mod srt;

@@ -32,6 +32,7 @@ pub(crate) fn settings(dir: &TempDir) -> Settings {
     settings.rtsps.listen = free;
     settings.http.listen = free;
     settings.webrtc.listen = free;
+    settings.playback.listen = free;
     settings.admin.listen = free;
     settings.metrics.listen = free;
     settings.orchestrator.listen = free;
@@ -84,6 +85,11 @@ impl Running {
     /// Metrics and health.
     pub(crate) fn metrics(&self, path: &str) -> String {
         format!("http://{}/{path}", self.node.addresses().metrics.unwrap())
+    }
+
+    /// Recordings.
+    pub(crate) fn playback(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.node.addresses().playback.unwrap())
     }
 
     /// Where `stream` is published by RTMP.

@@ -36,6 +36,7 @@ impl Process {
             "srt",
             "http",
             "webrtc",
+            "playback",
             "admin",
             "metrics",
             "orchestrator",

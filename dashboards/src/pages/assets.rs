@@ -13,11 +13,15 @@ pub(super) struct Asset {
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
 const PICTURE: &str = "image/svg+xml";
 
 macro_rules! asset {
     ($name:literal, $kind:expr) => {
-        Asset { name: $name, kind: $kind, body: include_bytes!(concat!("../../web/", $name)) }
+        asset!("../../web/", $name, $kind)
+    };
+    ($folder:literal, $name:literal, $kind:expr) => {
+        Asset { name: $name, kind: $kind, body: include_bytes!(concat!($folder, $name)) }
     };
 }
 
@@ -28,8 +32,11 @@ pub(super) static CONSOLE: Asset = asset!("console.html", HTML);
 pub(super) static ICON: Asset = asset!("icon.svg", PICTURE);
 
 /// What is below `/assets/`.
-static FILES: [Asset; 16] = [
+static FILES: [Asset; 19] = [
+    asset!("../../assets/", "hls.light.min.mjs", SCRIPT),
+    asset!("../../assets/", "hls.LICENSE", TEXT),
     asset!("millstream.js", SCRIPT),
+    asset!("fallback.js", SCRIPT),
     asset!("dom.js", SCRIPT),
     asset!("format.js", SCRIPT),
     asset!("streams.js", SCRIPT),
@@ -85,6 +92,8 @@ impl Asset {
 
 #[cfg(test)]
 mod tests {
+    use sha2::Digest as _;
+
     use super::*;
 
     /// What pages and scripts name as `/assets/…` or `./….js`.
@@ -92,6 +101,7 @@ mod tests {
         let after = |mark: &'static str| text.split(mark).skip(1);
         after("\"/assets/")
             .chain(after("from \"./"))
+            .chain(after("import(\"./"))
             .filter_map(|rest| rest.split(['"', '?']).next())
     }
 
@@ -125,7 +135,8 @@ mod tests {
     #[test]
     fn scripts_are_modules_without_syntax_errors() {
         let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
-        for asset in FILES.iter().filter(|asset| asset.kind == SCRIPT) {
+        let own = FILES.iter().filter(|asset| !asset.name.starts_with("hls."));
+        for asset in own.filter(|asset| asset.kind == SCRIPT) {
             let script = std::fs::File::open(format!("{scripts}/{}", asset.name)).unwrap();
             let check = std::process::Command::new("node")
                 .args(["--check", "--input-type=module"])
@@ -137,6 +148,23 @@ mod tests {
             };
             let problem = String::from_utf8_lossy(&check.stderr);
             assert!(check.status.success(), "{}: {problem}", asset.name);
+        }
+    }
+
+    /// hls.js 1.7.4, light build, as its makers published it (`dist/hls.light.min.mjs` and `LICENSE`
+    /// of the npm package). A newer one comes with its own sums.
+    #[test]
+    fn what_others_made_is_as_they_made_it() {
+        for (name, sum) in [
+            (
+                "hls.light.min.mjs",
+                "3d82a88cf9ae0d9aaab3cbe9ff6ecbb64bb89c54a399c34ae9bf8b559baeb20f",
+            ),
+            ("hls.LICENSE", "ca8773cf798c7ed997d4dd7c8e23c348699f8d5b7462636694cc14de6cda12db"),
+        ] {
+            let digest = sha2::Sha256::digest(find(name).unwrap().body);
+            let text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(text, sum, "{name}");
         }
     }
 

@@ -13,15 +13,18 @@ const BYTES_MAX: usize = 8 << 10;
 
 /// What was found; fields are empty where nothing was.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Credentials {
-    pub(crate) user: String,
-    pub(crate) password: String,
-    pub(crate) token: String,
+pub struct Credentials {
+    /// User name.
+    pub user: String,
+    /// Password. Never logged.
+    pub password: String,
+    /// Bearer token. Never logged.
+    pub token: String,
 }
 
 impl Credentials {
     /// Reads a request's credentials.
-    pub(crate) fn of(headers: &HeaderMap, query: &str) -> Self {
+    pub fn of(headers: &HeaderMap, query: &str) -> Self {
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         header.and_then(Self::of_header).unwrap_or_else(|| Self::of_query(query))
     }

@@ -164,6 +164,17 @@ impl Index {
         self.fragments.iter().map(|place| place.end).max().unwrap_or_default()
     }
 
+    /// `ftyp` and `moov` as they were before the file was closed.
+    pub(super) fn init_without_duration(&self) -> Bytes {
+        let Some(patch) = super::duration_patch(&self.init, Ticks(0)) else {
+            return self.init.clone();
+        };
+        let mut init = self.init.to_vec();
+        let at = patch.at as usize;
+        init[at..at + patch.bytes.len()].copy_from_slice(&patch.bytes);
+        init.into()
+    }
+
     /// The codecs' sample entries, which tell whether two files can be joined.
     pub fn same_tracks(&self, other: &Self) -> bool {
         let entries = |index: &Self| -> Vec<_> {

@@ -10,13 +10,16 @@
 //! 90 kHz, sound in its own samples, so that rounding never opens a gap between two of its frames.
 
 mod entry;
+mod fragmented;
 mod index;
 mod init;
+mod length;
 mod progressive;
 mod timeline;
 mod writer;
 
 pub use index::{Index, Place, Sample, TrackInfo};
+pub use length::{Patch, duration_of, duration_patch};
 pub use progressive::{Layout, Run};
 pub use writer::{Fragment, Writer};
 

@@ -32,10 +32,10 @@ pub struct Run {
 /// Gathers the samples of a range.
 #[derive(Default)]
 pub struct Layout {
-    model: Option<Index>,
+    pub(super) model: Option<Index>,
     files: usize,
     /// Sample, its file, and its time moved to the range's clock.
-    samples: Vec<(Sample, usize)>,
+    pub(super) samples: Vec<(Sample, usize)>,
     /// What is skipped at the beginning when played, in ticks.
     skip: Ticks,
 }

@@ -18,7 +18,7 @@ use super::{AUDIO_ID, Error, VIDEO_ID};
 
 /// `sample_flags` (ISO/IEC 14496-12 8.8.3.1) of a sample that decoding can start at, and of others.
 pub(super) const FLAGS_KEY: u32 = 0x0200_0000;
-const FLAGS_OTHER: u32 = 0x0101_0000;
+pub(super) const FLAGS_OTHER: u32 = 0x0101_0000;
 
 /// How far sound may be from its stamps before they are believed: 60 ms. Less is the rounding of
 /// transports that count milliseconds, and their jitter.

@@ -1,0 +1,370 @@
+//! Stories of recorders over real files.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::{Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use pipeline::fmp4::Index;
+use pipeline::packet::{AudioTrack, VideoTrack};
+use pipeline::{Codec, Packet, Pts, Size, TrackKind, Tracks};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::segment::Mended;
+use super::*;
+use crate::hub::{Limits, Publisher, Writer};
+use crate::views::HubViews;
+
+const SETS: &[u8] = &[
+    0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf, 0xe5, 0x40, 0, 0, 0, 1, 0x68, 0xce,
+    0x3c, 0x80,
+];
+
+/// The longest that a story waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn tracks(width: u32) -> Tracks {
+    let parameter_sets = Bytes::from_static(SETS);
+    let size = Size::new(width, 360);
+    let video = VideoTrack { codec: Codec::H264, size, parameter_sets };
+    let config = Bytes::from_static(&[0x11, 0x90]);
+    let audio = AudioTrack { codec: Codec::Aac, sample_rate: 48_000, channels: 2, config };
+    Tracks { video: Some(video), audio: Some(audio) }
+}
+
+/// A picture of 30 a second, each thirtieth a key picture.
+fn picture(n: i64, dts: i64) -> Packet {
+    let key = n % 30 == 0;
+    let mut data = BytesMut::new();
+    if key {
+        data.extend_from_slice(SETS);
+    }
+    data.extend_from_slice(&[0, 0, 0, 1, if key { 0x65 } else { 0x41 }, 0x9a, n as u8]);
+    let (kind, dts, data) = (TrackKind::Video, Pts(dts), data.freeze());
+    Packet { kind, pts: dts, dts, key, data, arrived: Instant::now() }
+}
+
+fn sound(dts: i64) -> Packet {
+    let (kind, dts, data) = (TrackKind::Audio, Pts(dts), Bytes::from_static(b"sound"));
+    Packet { kind, pts: dts, dts, key: true, data, arrived: Instant::now() }
+}
+
+/// Rules that a story can change.
+struct Changing(Mutex<Rule>);
+
+impl Rules for Changing {
+    fn rule(&self, _: &StreamName) -> Rule {
+        self.0.lock().clone()
+    }
+
+    fn templates(&self) -> Vec<Template> {
+        vec![self.0.lock().template.clone()]
+    }
+}
+
+fn rule() -> Rule {
+    Rule {
+        record: true,
+        template: Template::parse(Template::DEFAULT).unwrap(),
+        part: Duration::from_secs(1),
+        part_bytes: 1 << 20,
+        segment: Duration::from_secs(3600),
+        delete_after: None,
+    }
+}
+
+struct Stage {
+    dir: TempDir,
+    hub: Hub,
+    rules: Arc<Changing>,
+    recordings: Recordings,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    free: Arc<AtomicU64>,
+}
+
+impl Stage {
+    fn new(rule: Rule) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = Hub::new(Limits::default());
+        let rules = Arc::new(Changing(Mutex::new(rule)));
+        let mut config = Config::new(dir.path().join("recordings"));
+        let free = Arc::new(AtomicU64::new(u64::MAX));
+        let told = Arc::clone(&free);
+        config.free_space = Arc::new(move |_| Ok(told.load(Ordering::Relaxed)));
+        let views = Arc::new(HubViews::new(hub.clone()));
+        let recordings = Recordings::new(config, hub.clone(), views, rules.clone());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(recordings.clone().run(stop.clone()));
+        Self { dir, hub, rules, recordings, stop, task, free }
+    }
+
+    /// A publisher whose recorder, if it is to have one, is there before the first picture.
+    async fn publish(&self) -> Writer {
+        let publisher = Publisher { protocol: "test", id: "1".into(), remote: String::new() };
+        let mut writer = self.hub.publish(name(), publisher, false).unwrap();
+        writer.set_tracks(tracks(640));
+        if self.rules.0.lock().record {
+            self.until("a recorder", |_| true).await;
+        }
+        writer
+    }
+
+    async fn found(&self) -> Vec<Found> {
+        self.recordings.of_stream(&name()).await.unwrap()
+    }
+
+    fn status(&self) -> Option<Status> {
+        self.recordings.recorder(&name())
+    }
+
+    /// Waits until the recorder is as wanted.
+    async fn until(&self, what: &str, wanted: impl Fn(&Status) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !self.status().is_some_and(|status| wanted(&status)) {
+            assert!(Instant::now() < end, "{what}: {:?}", self.status());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn until_ended(&self) {
+        let end = Instant::now() + PATIENCE;
+        while let Some(status) = self.status() {
+            assert!(Instant::now() < end, "a recorder stays: {status:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn stop(self) -> TempDir {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        self.dir
+    }
+}
+
+fn name() -> StreamName {
+    StreamName::parse("studio/cam").unwrap()
+}
+
+/// Writes pictures `from..to` with their sound.
+fn write(writer: &mut Writer, from: i64, to: i64) {
+    for n in from..to {
+        writer.write(picture(n, n * 3000));
+        // 1,024 samples are 1,920 ticks.
+        for frame in (n * 3000 + 1919) / 1920..((n + 1) * 3000 + 1919) / 1920 {
+            writer.write(sound(frame * 1920));
+        }
+    }
+}
+
+fn is_closed(path: &Path) -> bool {
+    segment::duration_of(path).unwrap().is_some()
+}
+
+fn read(path: &Path) -> (Index, usize, usize) {
+    let mut file = File::open(path).unwrap();
+    let index = Index::read(&mut file).unwrap();
+    let (mut pictures, mut sounds) = (0, 0);
+    for place in &index.fragments {
+        for sample in index.samples(&mut file, place).unwrap() {
+            *(if sample.kind.is_video() { &mut pictures } else { &mut sounds }) += 1;
+        }
+    }
+    (index, pictures, sounds)
+}
+
+#[tokio::test]
+async fn segments_begin_at_key_pictures_and_together_hold_every_picture_and_sound() {
+    let stage = Stage::new(Rule { segment: Duration::from_secs(2), ..rule() });
+    let mut events = stage.recordings.events();
+    let mut writer = stage.publish().await;
+    write(&mut writer, 0, 225);
+    drop(writer);
+    let mut completed = 0;
+    while completed < 4 {
+        let event = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
+        completed += usize::from(matches!(event, Event::Completed { .. }));
+    }
+    stage.until_ended().await;
+    let found = stage.found().await;
+    let counts: Vec<_> = found.iter().map(|found| read(&found.path)).collect();
+    assert_eq!(
+        counts.iter().map(|(_, pictures, _)| *pictures).collect::<Vec<_>>(),
+        [60, 60, 60, 45]
+    );
+    let sounds: usize = counts.iter().map(|(_, _, sounds)| sounds).sum();
+    assert_eq!(sounds, (225 * 3000_usize).div_ceil(1920));
+    for (index, ..) in &counts {
+        assert!(index.fragments[0].key);
+        assert_eq!(index.fragments[0].start, pipeline::Ticks(0));
+    }
+    for found in &found {
+        assert!(is_closed(&found.path), "closed ones say how long they are");
+    }
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_cut_off_keeps_its_whole_parts_and_is_closed_at_the_next_start() {
+    let stage = Stage::new(rule());
+    let mut writer = stage.publish().await;
+    write(&mut writer, 0, 100);
+    stage.until("three parts", |status| status.bytes > 0 && status.segments == 1).await;
+    let path = stage.status().unwrap().path.unwrap();
+    let end = Instant::now() + PATIENCE;
+    while read(&path).1 < 90 {
+        assert!(Instant::now() < end);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // What a process leaves that is killed in the middle of a part.
+    let left = stage.dir.path().join("recordings/studio/cam/2026-01-01_00-00-00-000000.mp4");
+    let whole = std::fs::read(&path).unwrap();
+    let index = read(&path).0;
+    std::fs::write(&left, [&whole[..], &whole[index.fragments[0].at as usize..][..500]].concat())
+        .unwrap();
+    assert!(!is_closed(&left));
+    assert_eq!(segment::mend(&left).unwrap(), Mended::Closed);
+    assert_eq!(std::fs::read(&left).unwrap().len(), whole.len());
+    assert!(is_closed(&left));
+    assert_eq!(segment::mend(&left).unwrap(), Mended::Whole);
+    std::fs::write(&left, &whole[..300]).unwrap();
+    assert_eq!(segment::mend(&left).unwrap(), Mended::Removed);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn stamps_that_jump_stand_still_or_go_back_never_end_a_recording() {
+    let stage = Stage::new(rule());
+    let mut writer = stage.publish().await;
+    let stamps = |n: i64| match n {
+        40..50 => 40 * 3000,
+        50..80 => n * 3000 - (1 << 33),
+        80..100 => n * 3000 + (1 << 40),
+        n => n * 3000,
+    };
+    for n in 0..140 {
+        writer.write(picture(n, stamps(n)));
+        // A jump empties the hub's ring: the recorder is at its head, as it is in life.
+        stage.until("every picture", |status| status.packets == n as u64 + 1).await;
+    }
+    drop(writer);
+    stage.until_ended().await;
+    let found = stage.found().await;
+    assert_eq!(found.len(), 1);
+    let (index, pictures, _) = read(&found[0].path);
+    assert_eq!(pictures, 140);
+    assert!(index.fragments.windows(2).all(|pair| pair[0].end <= pair[1].start));
+    let seconds = index.duration().0 / 90_000;
+    assert!((3..16).contains(&seconds), "{seconds} s of 4.7 s");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn another_size_begins_another_segment() {
+    let stage = Stage::new(rule());
+    let mut writer = stage.publish().await;
+    write(&mut writer, 0, 60);
+    stage.until("a part", |status| status.segments == 1).await;
+    let first = stage.status().unwrap().path.unwrap();
+    let end = Instant::now() + PATIENCE;
+    while read(&first).1 < 30 {
+        assert!(Instant::now() < end);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    writer.set_tracks(tracks(320));
+    write(&mut writer, 60, 120);
+    drop(writer);
+    stage.until_ended().await;
+    let found = stage.found().await;
+    assert_eq!(found.len(), 2);
+    assert!(!read(&found[0].path).0.same_tracks(&read(&found[1].path).0));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn rules_change_while_it_runs() {
+    let stage = Stage::new(Rule { record: false, ..rule() });
+    let mut writer = stage.publish().await;
+    write(&mut writer, 0, 60);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(stage.status().is_none());
+    stage.rules.0.lock().record = true;
+    // From the last key picture on, which is still in the hub.
+    stage.until("a recorder", |_| true).await;
+    write(&mut writer, 60, 100);
+    stage.until("a part", |status| status.segments == 1).await;
+    stage.rules.0.lock().record = false;
+    stage.until_ended().await;
+    let found = stage.found().await;
+    assert_eq!(found.len(), 1);
+    assert!(is_closed(&found[0].path));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_recording_goes_on_when_there_is_room() {
+    let stage = Stage::new(rule());
+    let mut writer = stage.publish().await;
+    let count = AtomicUsize::new(0);
+    let mut more = || {
+        let n = count.fetch_add(30, Ordering::Relaxed) as i64;
+        write(&mut writer, n, n + 30);
+    };
+    (0..3).for_each(|_| more());
+    stage.until("a segment", |status| status.segments == 1).await;
+    stage.free.store(1000, Ordering::Relaxed);
+    let end = Instant::now() + PATIENCE;
+    while stage.status().is_some_and(|status| status.problem.is_none()) {
+        assert!(Instant::now() < end);
+        more();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let status = stage.status().unwrap();
+    assert!(status.problem.unwrap().contains("there is no room"), "named");
+    assert!(status.failures == 1 && status.path.is_none());
+    stage.free.store(u64::MAX, Ordering::Relaxed);
+    while stage.status().is_some_and(|status| status.segments < 2) {
+        assert!(Instant::now() < end);
+        more();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let status = stage.status().unwrap();
+    assert!(status.problem.is_none() && status.lost > 0, "{status:?}");
+    let first = &stage.found().await[0];
+    assert!(is_closed(&first.path));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn old_segments_go_and_those_of_others_stay() {
+    let stage = Stage::new(Rule { delete_after: Some(Duration::from_secs(3600)), ..rule() });
+    let folder = stage.dir.path().join("recordings/studio/cam");
+    std::fs::create_dir_all(&folder).unwrap();
+    let put = |path: &Path, age: u64| {
+        // Not closed and no recording: it is not mended.
+        std::fs::write(path, "something else").unwrap();
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+    };
+    let old = folder.join("2020-01-01_00-00-00-000000.mp4");
+    let written_now = folder.join("2020-01-02_00-00-00-000000.mp4");
+    let foreign = folder.join("notes.mp4");
+    put(&old, 7200);
+    put(&written_now, 10);
+    put(&foreign, 7200);
+    stage.recordings.expire().await;
+    assert!(!old.exists() && written_now.exists() && foreign.exists());
+    // A link is no segment, wherever it leads.
+    let elsewhere = stage.dir.path().join("2020-01-03_00-00-00-000000.mp4");
+    put(&elsewhere, 7200);
+    std::os::unix::fs::symlink(stage.dir.path(), folder.join("link")).unwrap();
+    stage.recordings.expire().await;
+    assert!(elsewhere.exists());
+    let start = Moment::parse("2020-01-02T00:00:00Z").unwrap();
+    stage.recordings.delete(&name(), start).await.unwrap();
+    assert!(!written_now.exists());
+    let again = stage.recordings.delete(&name(), start).await;
+    assert!(matches!(again, Err(ShelfError::NotFound)));
+    stage.stop().await;
+}

@@ -1,0 +1,43 @@
+//! Settings of recordings and their playback. What single streams say of it is in
+//! [`super::Stream`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::loopback;
+
+/// Where recordings lie.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recordings {
+    /// The folder; empty: `recordings` in the data directory.
+    pub dir: PathBuf,
+    /// Bytes that stay free on its disk: recording stops before it is full.
+    pub free_bytes_min: u64,
+}
+
+impl Default for Recordings {
+    fn default() -> Self {
+        Self { dir: PathBuf::new(), free_bytes_min: 256 << 20 }
+    }
+}
+
+/// Recordings over HTTP, port 9996.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Playback {
+    /// Whether the listener runs.
+    pub enabled: bool,
+    /// Address and port; both plain HTTP and HTTPS are answered on it.
+    pub listen: SocketAddr,
+    /// Ranges that are sent at the same time.
+    pub transfers_max: usize,
+}
+
+impl Default for Playback {
+    fn default() -> Self {
+        Self { enabled: false, listen: loopback(9996), transfers_max: 64 }
+    }
+}
