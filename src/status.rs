@@ -23,7 +23,9 @@ use crate::gateway::{self, Gateway};
 use crate::hops::{BOUNDS, Hop, Hops};
 use crate::money::{Money, MoneyStatus};
 use crate::orchestrator::{self, Orchestrator};
+use crate::pushes::{PushView, Pushes};
 use crate::rpc::credentials::unix_millis;
+use crate::sources::{SourceView, Sources};
 use crate::streams::StreamSettings;
 
 /// The parts of a node that have something to say. Cloning shares them.
@@ -53,6 +55,10 @@ pub struct Parts {
     pub webrtc: Option<webrtc::Server>,
     /// HLS players and muxers.
     pub hls: Option<hls::Server>,
+    /// Streams that are fetched.
+    pub sources: Option<Sources>,
+    /// Streams that are sent on.
+    pub pushes: Option<Pushes>,
     /// Where the pages for viewers are.
     pub edge: Option<SocketAddr>,
     started: (Instant, SystemTime),
@@ -81,6 +87,8 @@ impl Parts {
             rtmp: None,
             webrtc: None,
             hls: None,
+            sources: None,
+            pushes: None,
             edge: None,
             started: (Instant::now(), SystemTime::now()),
         }
@@ -106,6 +114,8 @@ impl Parts {
                 edge: self.edge,
             },
             streams,
+            sources: self.sources.as_ref().map(Sources::list).unwrap_or_default(),
+            pushes: self.pushes.as_ref().map(Pushes::list).unwrap_or_default(),
             jobs: self.orchestrator.as_ref().map(Orchestrator::sessions).unwrap_or_default(),
             capacity: self.orchestrator.as_ref().map(Orchestrator::capacity),
             money,
@@ -160,6 +170,8 @@ impl Parts {
 pub struct Snapshot {
     node: NodeStatus,
     streams: Vec<StreamView>,
+    sources: Vec<SourceView>,
+    pushes: Vec<PushView>,
     jobs: Vec<orchestrator::Status>,
     /// Free and taken places.
     capacity: Option<(usize, usize)>,

@@ -11,6 +11,7 @@ pub struct Target {
 }
 
 use crate::hls::fuzz as hls;
+use crate::hls_pull::fuzz as hls_pull;
 use crate::rtmp::fuzz as rtmp;
 use crate::rtp::fuzz as rtp;
 use crate::srt::fuzz as srt;
@@ -19,6 +20,8 @@ use crate::webrtc::fuzz as webrtc;
 /// All of this crate.
 pub const TARGETS: &[Target] = &[
     Target { name: "hls-request", run: hls::request, seeds: hls::REQUEST_SEEDS },
+    Target { name: "hls-playlist", run: hls_pull::playlist, seeds: hls_pull::PLAYLIST_SEEDS },
+    Target { name: "hls-segment", run: hls_pull::segment, seeds: hls_pull::SEGMENT_SEEDS },
     Target { name: "rtmp-handshake", run: rtmp::handshake, seeds: rtmp::HANDSHAKE_SEEDS },
     Target { name: "rtmp-session", run: rtmp::session, seeds: rtmp::SESSION_SEEDS },
     Target { name: "rtmp-amf", run: rtmp::amf, seeds: rtmp::AMF_SEEDS },

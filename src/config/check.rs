@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::layers::LoadError;
-use super::{Role, Settings};
+use super::{Role, Settings, remote};
 
 /// The key of the settings for streams that no other key names.
 pub const ALL_OTHERS: &str = "all_others";
@@ -37,15 +37,14 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
     }
     for (name, stream) in &settings.streams {
         let conflict = |reason: String| LoadError::Conflict(format!("streams.{name:?}: {reason}"));
-        if pattern(name).map_err(conflict)?.is_none() && name != ALL_OTHERS {
+        let many = pattern(name).map_err(conflict)?.is_some() || name == ALL_OTHERS;
+        if !many {
             ingest::StreamName::parse(name).map_err(|error| conflict(error.to_string()))?;
         }
-        if let Some(source) = stream.source.as_deref().filter(|s| *s != "demo") {
-            return Err(LoadError::Conflict(format!(
-                "streams.{name:?}.source: {source:?} is not known, only \"demo\" is"
-            )));
-        }
+        remote::check(stream, many).map_err(conflict)?;
     }
+    let conflict = |reason: String| LoadError::Conflict(format!("stream_defaults: {reason}"));
+    remote::check(&settings.stream_defaults, true).map_err(conflict)?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod journal;
 mod layers;
 mod money;
 mod protocols;
+mod remote;
 mod settings;
 mod store;
 
@@ -20,6 +21,7 @@ pub use journal::{Edit, Journal};
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
 pub use protocols::{Http, Rtmp, WebRtc};
+pub use remote::{PUSH_SCHEMES, Push, SOURCE_SCHEMES, Transport, check_push};
 pub use settings::{
     Admin, Auth, Gateway, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments, Pipeline,
     Role, Settings, Stream, Webhook,

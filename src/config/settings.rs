@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::hls::Hls;
 use super::money::{Amount, Price};
 use super::protocols::{Http, Rtmp, WebRtc};
+use super::remote::{Push, Transport};
 
 /// What a process is. Any set of them runs in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -317,9 +318,33 @@ pub struct Stream {
     /// As [`Rtmp::take_over`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub take_over: Option<bool>,
-    /// `demo`: a moving test picture with a tone, made by this node.
+    /// Where this node fetches the stream: a URL, or `demo` for a moving test picture with a tone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Fetch it only while somebody watches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_on_demand: Option<bool>,
+    /// Seconds that viewers wait for a source that is started for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_start_timeout_seconds: Option<u64>,
+    /// Seconds that such a source goes on after its last viewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_close_after_seconds: Option<u64>,
+    /// As [`Push::fingerprint`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_fingerprint: Option<String>,
+    /// As [`Push::ca`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_ca: Option<String>,
+    /// As [`Push::bearer`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_bearer: Option<String>,
+    /// As [`Push::transport`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_transport: Option<Transport>,
+    /// Servers that the stream is pushed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pushes: Option<Vec<Push>>,
 }
 
 /// Per-frame traces.

@@ -2,6 +2,7 @@
 //! settings into a started server.
 
 pub(crate) mod hls;
+pub(crate) mod remote;
 pub(crate) mod rtmp;
 pub(crate) mod webrtc;
 

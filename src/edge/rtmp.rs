@@ -10,6 +10,9 @@ use ingest::sessions::Sessions;
 
 use super::{Edge, cannot_bind};
 
+/// The longest wait of a viewer for his stream.
+const VIEW_WAIT: Duration = Duration::from_secs(20);
+
 /// A started listener.
 pub(crate) struct Started {
     pub(crate) address: SocketAddr,
@@ -25,6 +28,9 @@ pub(crate) async fn start(edge: &Edge) -> Result<Started> {
         take_over: settings.take_over,
         idle_timeout: Duration::from_secs(settings.read_timeout_seconds),
         connections_max: settings.connections_max,
+        // A source may have to be started first, or a form; a stream that nobody makes is
+        // answered sooner.
+        play_wait: VIEW_WAIT,
         ..Config::default()
     };
     let counters = Arc::new(Counters::default());

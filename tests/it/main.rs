@@ -30,3 +30,4 @@ mod programs;
 mod publish;
 mod push;
 mod roles;
+mod sources;
