@@ -1,8 +1,7 @@
-//! Playlists of other servers (RFC 8216): what of them is followed, on `m3u8-rs`.
+//! Playlists of other servers (RFC 8216): the tags that say what is fetched; all others are passed
+//! over.
 
 use std::time::Duration;
-
-use m3u8_rs::{ByteRange, KeyMethod, MasterPlaylist, MediaPlaylist};
 
 use super::HlsError;
 
@@ -31,7 +30,7 @@ pub(super) struct Media {
 }
 
 /// One segment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) uri: String,
@@ -51,67 +50,123 @@ pub(super) struct Map {
 
 /// Reads a playlist.
 pub(super) fn parse(bytes: &[u8]) -> Result<Playlist, HlsError> {
-    if !bytes.trim_ascii_start().starts_with(b"#EXTM3U") {
-        return Err(HlsError::Playlist("it does not begin with #EXTM3U".into()));
+    let text = std::str::from_utf8(bytes).map_err(|_| fault("it is no text"))?;
+    let mut lines = text.trim_start_matches('\u{FEFF}').lines().map(str::trim);
+    if lines.next() != Some("#EXTM3U") {
+        return Err(fault("it does not begin with #EXTM3U"));
     }
-    match m3u8_rs::parse_playlist_res(bytes) {
-        Ok(m3u8_rs::Playlist::MasterPlaylist(list)) => best(&list).map(Playlist::Variants),
-        Ok(m3u8_rs::Playlist::MediaPlaylist(list)) => media(list).map(Playlist::Media),
-        Err(_) => Err(HlsError::Playlist("it cannot be read".into())),
+    if text.contains("#EXT-X-STREAM-INF:") {
+        return best(lines).map(Playlist::Variants);
     }
+    media(lines).map(Playlist::Media)
+}
+
+fn fault(text: &str) -> HlsError {
+    HlsError::Playlist(text.to_owned())
 }
 
 /// The variant with the highest bandwidth that has its sound in it.
-fn best(list: &MasterPlaylist) -> Result<String, HlsError> {
-    let own_sound = |group: &Option<String>| {
-        let Some(group) = group else { return true };
-        let mut others = list.alternatives.iter().filter(|media| media.group_id == *group);
-        !others.any(|media| media.uri.is_some())
-    };
-    let variants = list.variants.iter().filter(|variant| !variant.is_i_frame);
-    let best = variants
-        .filter(|variant| own_sound(&variant.audio))
-        .max_by_key(|variant| variant.bandwidth);
-    best.map(|variant| variant.uri.clone())
-        .ok_or_else(|| HlsError::Playlist("no variant has its sound in its own segments".into()))
+fn best<'a>(lines: impl Iterator<Item = &'a str>) -> Result<String, HlsError> {
+    // Groups of sound with playlists of their own.
+    let mut apart = Vec::new();
+    let mut variants: Vec<(u64, Option<String>, String)> = Vec::new();
+    let mut told: Option<(u64, Option<String>)> = None;
+    for line in lines.filter(|line| !line.is_empty()) {
+        if let Some(list) = line.strip_prefix("#EXT-X-MEDIA:") {
+            if attribute(list, "TYPE") == Some("AUDIO") && attribute(list, "URI").is_some() {
+                apart.extend(attribute(list, "GROUP-ID").map(str::to_owned));
+            }
+        } else if let Some(list) = line.strip_prefix("#EXT-X-STREAM-INF:") {
+            let bandwidth = attribute(list, "BANDWIDTH").and_then(|text| text.parse().ok());
+            told = Some((bandwidth.unwrap_or(0), attribute(list, "AUDIO").map(str::to_owned)));
+        } else if !line.starts_with('#')
+            && let Some((bandwidth, audio)) = told.take()
+            && variants.len() < SEGMENTS_MAX
+        {
+            variants.push((bandwidth, audio, line.to_owned()));
+        }
+    }
+    let whole = variants
+        .into_iter()
+        .filter(|(_, audio, _)| audio.as_ref().is_none_or(|group| !apart.contains(group)));
+    let best = whole.max_by_key(|(bandwidth, ..)| *bandwidth);
+    best.map(|(.., uri)| uri).ok_or_else(|| fault("no variant has its sound in its own segments"))
 }
 
-fn media(list: MediaPlaylist) -> Result<Media, HlsError> {
-    let fault = |text: &str| Err(HlsError::Playlist(text.into()));
-    if list.segments.len() > SEGMENTS_MAX {
-        return fault("it has too many segments");
-    }
-    if list.i_frames_only {
-        return fault("it has key pictures only");
-    }
-    let mut segments: Vec<Segment> = Vec::with_capacity(list.segments.len());
-    let mut map = None;
+fn media<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Media, HlsError> {
+    let mut media = Media::default();
+    let mut next = Segment::default();
+    let mut seconds = None;
     // Where the next range without a beginning begins: behind that before it.
     let mut behind = 0;
-    for (number, segment) in (list.media_sequence..).zip(list.segments) {
-        if segment.key.is_some_and(|key| key.method != KeyMethod::None) {
-            return fault("its segments are encrypted");
+    for line in lines.filter(|line| !line.is_empty()) {
+        let (tag, value) = line.split_once(':').unwrap_or((line, ""));
+        match tag {
+            "#EXT-X-TARGETDURATION" => {
+                let target: u64 =
+                    value.parse().map_err(|_| fault("its target duration is none"))?;
+                media.target = Duration::from_secs(target.min(3600));
+            }
+            "#EXT-X-MEDIA-SEQUENCE" => {
+                next.number = value.parse().map_err(|_| fault("its sequence number is none"))?;
+            }
+            "#EXTINF" => {
+                let text = value.split(',').next().unwrap_or_default().trim();
+                let length: f32 = text.parse().map_err(|_| fault("a segment has no length"))?;
+                seconds = Some(length.clamp(0.0, 3600.0));
+            }
+            "#EXT-X-BYTERANGE" => next.range = Some(range(value, behind)?),
+            "#EXT-X-DISCONTINUITY" => next.discontinuity = true,
+            "#EXT-X-ENDLIST" => media.ended = true,
+            "#EXT-X-I-FRAMES-ONLY" => return Err(fault("it has key pictures only")),
+            "#EXT-X-KEY" if attribute(value, "METHOD") != Some("NONE") => {
+                return Err(fault("its segments are encrypted"));
+            }
+            "#EXT-X-MAP" => {
+                let uri = attribute(value, "URI").ok_or_else(|| fault("a map has no URI"))?;
+                let range = attribute(value, "BYTERANGE").map(|text| range(text, 0)).transpose()?;
+                next.map = Some(Map { uri: uri.to_owned(), range });
+            }
+            _ if line.starts_with('#') => {}
+            _ => {
+                next.seconds = seconds.take().ok_or_else(|| fault("a segment has no length"))?;
+                line.clone_into(&mut next.uri);
+                behind = next.range.map_or(0, |(first, count)| first.saturating_add(count));
+                if media.segments.len() == SEGMENTS_MAX {
+                    return Err(fault("it has too many segments"));
+                }
+                // A map holds for what follows, a range and a discontinuity do not.
+                let (number, map) = (next.number.saturating_add(1), next.map.clone());
+                media.segments.push(next);
+                next = Segment { number, map, ..Segment::default() };
+            }
         }
-        if let Some(new) = segment.map {
-            map = Some(Map { uri: new.uri, range: new.byte_range.map(|range| at(&range, 0)) });
-        }
-        let range = segment.byte_range.map(|range| at(&range, behind));
-        behind = range.map_or(0, |(first, count)| first.saturating_add(count));
-        segments.push(Segment {
-            number,
-            uri: segment.uri,
-            seconds: segment.duration,
-            range,
-            discontinuity: segment.discontinuity,
-            map: map.clone(),
-        });
     }
-    let target = Duration::from_secs(list.target_duration.min(3600));
-    Ok(Media { target, segments, ended: list.end_list })
+    Ok(media)
 }
 
-fn at(range: &ByteRange, behind: u64) -> (u64, u64) {
-    (range.offset.unwrap_or(behind), range.length)
+/// `count[@first]` (RFC 8216, 4.3.2.2).
+fn range(text: &str, behind: u64) -> Result<(u64, u64), HlsError> {
+    let (count, first) = match text.trim().split_once('@') {
+        Some((count, first)) => (count.parse().ok(), first.parse().ok()),
+        None => (text.trim().parse().ok(), Some(behind)),
+    };
+    first.zip(count).ok_or_else(|| fault("a byte range is none"))
+}
+
+/// The value of a name in an attribute list (RFC 8216, 4.2), without its quotes.
+fn attribute<'a>(mut list: &'a str, wanted: &str) -> Option<&'a str> {
+    loop {
+        let (name, rest) = list.split_once('=')?;
+        let (value, rest) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => rest.split_at(rest.find(',').unwrap_or(rest.len())),
+        };
+        if name.trim() == wanted {
+            return Some(value);
+        }
+        list = rest.trim_start_matches(',');
+    }
 }
 
 impl Media {
@@ -153,6 +208,15 @@ mod tests {
         }
         assert_eq!(read(&text).live_edge(), 14);
         assert_eq!(read(&format!("{text}#EXT-X-ENDLIST\n")).live_edge(), 7);
+    }
+
+    #[test]
+    fn attributes_are_found_behind_quoted_commas() {
+        let list = "A=1,CODECS=\"a,b=c\",URI=\"x.mp4\",B=2";
+        assert_eq!(attribute(list, "URI"), Some("x.mp4"));
+        assert_eq!(attribute(list, "B"), Some("2"));
+        assert_eq!(attribute(list, "b"), None);
+        assert_eq!(attribute("A=\"x", "A"), None);
     }
 
     #[test]
