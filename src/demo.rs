@@ -8,15 +8,14 @@ use std::f64::consts::TAU;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use ingest::StreamName;
-use ingest::hub::{Hub, Publisher, Writer};
+use ingest::hub::KeyRequests;
+use ingest::remote::{Ended, Error, Sink};
 use pipeline::frame::{Color, HostPlanes, PixelFormat, Plane, Surface};
-use pipeline::packet::TrackKind;
-use pipeline::stage::{Encoder as _, EncoderSettings};
+use pipeline::stage::{Encoder as _, EncoderSettings, StageError};
 use pipeline::{Frame, Packet, Pts, Size, Tracks};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 const SIZE: Size = Size::new(640, 360);
 const FRAMES_PER_SECOND: i64 = 30;
@@ -27,41 +26,70 @@ const COUNTER_BITS: usize = 16;
 /// Side of a square in pixels.
 const SQUARE: usize = 16;
 
-/// Starts the test picture as stream `name`, until `stop`.
+/// Items between the thread that draws and the hub.
+const ITEMS_WAITING: usize = 64;
+
+/// Makes the test picture until `stop`, or until somebody else publishes the stream.
 ///
 /// # Errors
-/// When the codecs cannot be had or the name is taken.
-pub fn start(hub: &Hub, name: StreamName, stop: &CancellationToken) -> Result<()> {
-    let publisher = Publisher { protocol: "demo", id: "demo".into(), remote: String::new() };
-    let writer = hub.publish(name, publisher, false)?;
+/// When the codecs cannot be had, fail, or the name is taken.
+pub(crate) async fn run(sink: &Sink, stop: &CancellationToken) -> Result<Ended, Error> {
+    let failed = |error| Error::protocol("making the test picture", error);
     let mut settings = EncoderSettings::for_picture(SIZE, FRAMES_PER_SECOND as f32);
     settings.bitrate = 1_500_000;
-    let encoder = codecs::h264::Encoder::new(settings)?;
-    let tone = codecs::tone::Tone::new(440.0)?;
-    let source = Source { writer, encoder, tone, stop: stop.clone() };
+    let encoder = codecs::h264::Encoder::new(settings).map_err(failed)?;
+    let tone = codecs::tone::Tone::new(440.0).map_err(failed)?;
+    let mut writer = sink.publish("demo", "")?;
+    let (items, mut made) = mpsc::channel(ITEMS_WAITING);
+    let wishes = writer.key_requests();
+    let source = Source { items, wishes, encoder, tone };
     std::thread::Builder::new()
         .name("demo".into())
         .spawn(move || source.run())
-        .context("no thread for the test picture")?;
-    Ok(())
+        .map_err(|error| Error::protocol("making a thread for the test picture", error))?;
+    loop {
+        // The thread ends when nobody takes what it makes.
+        tokio::select! {
+            () = stop.cancelled() => return Ok(Ended::Stopped),
+            () = writer.closed() => return Ok(Ended::Replaced),
+            item = made.recv() => match item {
+                Some(Ok(Item::Tracks(tracks))) => writer.set_tracks(tracks),
+                Some(Ok(Item::Packet(packet))) => writer.write(packet),
+                Some(Err(error)) => return Err(failed(error)),
+                None => return Ok(Ended::ByPeer),
+            },
+        }
+    }
+}
+
+/// What the thread makes.
+enum Item {
+    Tracks(Tracks),
+    Packet(Packet),
 }
 
 struct Source {
-    writer: Writer,
+    items: mpsc::Sender<Result<Item, StageError>>,
+    wishes: KeyRequests,
     encoder: codecs::h264::Encoder,
     tone: codecs::tone::Tone,
-    stop: CancellationToken,
 }
 
 impl Source {
     fn run(mut self) {
         info!("the test picture runs");
+        if let Err(Some(error)) = self.make() {
+            let _ = self.items.blocking_send(Err(error));
+        }
+    }
+
+    /// Until a codec fails, or (`None`) nobody takes what is made.
+    fn make(&mut self) -> Result<(), Option<StageError>> {
         let began = Instant::now();
-        let mut wishes = self.writer.key_requests();
         let mut number = 0_i64;
         let mut announced = false;
         let mut sound = Vec::new();
-        while !self.stop.is_cancelled() {
+        loop {
             let due = Duration::from_nanos((number * 1_000_000_000 / FRAMES_PER_SECOND) as u64);
             match due.checked_sub(began.elapsed()) {
                 Some(wait) => std::thread::sleep(wait),
@@ -72,30 +100,22 @@ impl Source {
                 None => {}
             }
             let frame = picture(number);
-            let wished = wishes.try_next();
-            let packet = match self.encoder.encode(&frame, wished) {
-                Ok(packet) => packet,
-                Err(error) => {
-                    warn!(%error, "the test picture stops");
-                    return;
-                }
-            };
+            let wished = self.wishes.try_next();
+            let packet = self.encoder.encode(&frame, wished)?;
             if !announced {
                 announced = true;
                 let (video, audio) = (Some(self.encoder.track()), Some(self.tone.track()));
-                self.writer.set_tracks(Tracks { video, audio });
+                self.give(Item::Tracks(Tracks { video, audio }))?;
             }
-            self.writer.write(packet);
-            if let Err(error) = self.tone.until(frame.pts, &mut sound) {
-                warn!(%error, "the tone stops");
-                return;
-            }
-            sound.drain(..).for_each(|packet: Packet| {
-                debug_assert_eq!(packet.kind, TrackKind::Audio);
-                self.writer.write(packet);
-            });
+            self.give(Item::Packet(packet))?;
+            self.tone.until(frame.pts, &mut sound)?;
+            sound.drain(..).try_for_each(|packet| self.give(Item::Packet(packet)))?;
             number += 1;
         }
+    }
+
+    fn give(&self, item: Item) -> Result<(), Option<StageError>> {
+        self.items.blocking_send(Ok(item)).map_err(|_| None)
     }
 }
 

@@ -38,6 +38,8 @@ impl Parts {
         self.role_metrics(&mut out);
         self.edge_metrics(&mut out);
         self.record_metrics(&mut out);
+        self.sources.iter().for_each(|sources| sources.metrics(&mut out));
+        self.pushes.iter().for_each(|pushes| pushes.metrics(&mut out));
         self.money_metrics(&mut out).await;
         for hop in Hop::ALL {
             let snapshot = self.hops.snapshot(hop);

@@ -33,7 +33,7 @@ use crate::orchestrator::{self, Orchestrator};
 use crate::rpc::client::Peer;
 use crate::status::Parts;
 use crate::streams::StreamSettings;
-use crate::{admin, demo, live};
+use crate::{admin, live};
 
 /// Where a node's listeners are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,7 +129,6 @@ impl Node {
             node.start_gateway(key(&data, "gateway")?).await?;
         }
         node.start_admin().await?;
-        node.start_sources()?;
         let until = node.close.clone();
         node.tasks.spawn(async move {
             until.run_until_cancelled(store.watch()).await;
@@ -169,7 +168,7 @@ impl Node {
         let bridges = Bridges::new(hub.clone());
         self.parts.bridges = Some(bridges.clone());
         let views: Arc<dyn Views> = Arc::new(bridges);
-        let edge = Edge {
+        let mut edge = Edge {
             settings: settings.clone(),
             hub: hub.clone(),
             access: access.clone(),
@@ -180,6 +179,8 @@ impl Node {
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         };
+        let (sources, pushes) = edge::remote::start(&mut edge, &self.parts.store)?;
+        (self.parts.sources, self.parts.pushes) = (Some(sources), Some(pushes));
         (self.addresses.rtmp, self.addresses.rtmps) =
             edge::rtmp::start(&edge, &mut self.parts).await?;
         if settings.srt.enabled {
@@ -274,17 +275,6 @@ impl Node {
         self.addresses.metrics = Some(listener.local_addr()?);
         let router = admin::metrics_router(self.parts.clone(), self.stop.clone());
         self.serve(listener, Speaks::Http, router);
-        Ok(())
-    }
-
-    /// Streams that this node makes itself.
-    fn start_sources(&self) -> Result<()> {
-        for (name, stream) in &self.settings.streams {
-            if stream.source.as_deref() == Some("demo") {
-                let name = ingest::StreamName::parse(name)?;
-                demo::start(&self.parts.hub, name, &self.stop).context("the test picture")?;
-            }
-        }
         Ok(())
     }
 

@@ -26,7 +26,9 @@ use crate::gateway::{self, Gateway};
 use crate::hops::{BOUNDS, Hop, Hops};
 use crate::money::{Money, MoneyStatus};
 use crate::orchestrator::{self, Orchestrator};
+use crate::pushes::{PushView, Pushes};
 use crate::rpc::credentials::unix_millis;
+use crate::sources::{SourceView, Sources};
 use crate::streams::StreamSettings;
 
 /// The parts of a node that have something to say. Cloning shares them.
@@ -64,6 +66,10 @@ pub struct Parts {
     pub hls: Option<hls::Server>,
     /// What is recorded.
     pub recordings: Option<Recordings>,
+    /// Streams that are fetched.
+    pub sources: Option<Sources>,
+    /// Streams that are sent on.
+    pub pushes: Option<Pushes>,
     /// Where the pages for viewers are.
     pub edge: Option<SocketAddr>,
     started: (Instant, SystemTime),
@@ -96,6 +102,8 @@ impl Parts {
             webrtc: None,
             hls: None,
             recordings: None,
+            sources: None,
+            pushes: None,
             edge: None,
             started: (Instant::now(), SystemTime::now()),
         }
@@ -122,6 +130,8 @@ impl Parts {
             },
             streams,
             srt: self.srt.as_ref().map(|(list, _)| ConnectionView::list(list)).unwrap_or_default(),
+            sources: self.sources.as_ref().map(Sources::list).unwrap_or_default(),
+            pushes: self.pushes.as_ref().map(Pushes::list).unwrap_or_default(),
             jobs: self.orchestrator.as_ref().map(Orchestrator::sessions).unwrap_or_default(),
             capacity: self.orchestrator.as_ref().map(Orchestrator::capacity),
             money,
@@ -183,6 +193,8 @@ pub struct Snapshot {
     streams: Vec<StreamView>,
     /// SRT connections.
     srt: Vec<ConnectionView>,
+    sources: Vec<SourceView>,
+    pushes: Vec<PushView>,
     jobs: Vec<orchestrator::Status>,
     /// Free and taken places.
     capacity: Option<(usize, usize)>,

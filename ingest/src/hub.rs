@@ -298,6 +298,19 @@ impl Hub {
         }
     }
 
+    /// Whether a stream is there and its tracks are known.
+    pub fn is_online(&self, name: &StreamName) -> bool {
+        let streams = self.shared.streams.lock();
+        streams.get(name).is_some_and(|stream| stream.ring.lock().tracks_version > 0)
+    }
+
+    /// How many people watch a stream, in forms made for kinds of readers too.
+    pub fn audience(&self, name: &StreamName) -> usize {
+        let streams = self.shared.streams.lock();
+        let of = streams.values().filter(|stream| stream.name.base() == name.as_str());
+        of.map(|stream| stream.readers.load(Ordering::Relaxed) as usize).sum()
+    }
+
     /// One stream's counters.
     pub fn status(&self, name: &StreamName) -> Option<StreamStatus> {
         self.shared.streams.lock().get(name).map(|stream| stream.status())

@@ -7,13 +7,17 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod file;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod hls;
+pub mod hls_pull;
 pub mod hub;
+pub mod mp4;
 pub mod mpegts;
 pub mod name;
 pub mod record;
+mod paced;
 pub mod remote;
 pub mod rtmp;
 pub mod rtp;

@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::layers::LoadError;
-use super::{Role, Settings, Stream, srt};
+use super::{Role, Settings, Stream, remote, srt};
 
 /// The key of the settings for streams that no other key names.
 pub const ALL_OTHERS: &str = "all_others";
@@ -42,16 +42,15 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
     for (name, stream) in &settings.streams {
         check_recording(&format!("streams.{name:?}"), stream)?;
         let conflict = |reason: String| LoadError::Conflict(format!("streams.{name:?}: {reason}"));
-        if pattern(name).map_err(conflict)?.is_none() && name != ALL_OTHERS {
+        let many = pattern(name).map_err(conflict)?.is_some() || name == ALL_OTHERS;
+        if !many {
             ingest::StreamName::parse(name).map_err(|error| conflict(error.to_string()))?;
         }
         srt::check_passphrases(stream).map_err(conflict)?;
-        if let Some(source) = stream.source.as_deref().filter(|s| *s != "demo") {
-            return Err(LoadError::Conflict(format!(
-                "streams.{name:?}.source: {source:?} is not known, only \"demo\" is"
-            )));
-        }
+        remote::check(stream, many).map_err(conflict)?;
     }
+    let conflict = |reason: String| LoadError::Conflict(format!("stream_defaults: {reason}"));
+    remote::check(&settings.stream_defaults, true).map_err(conflict)?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod money;
 mod protocols;
 mod rtsp;
 mod record;
+mod remote;
 mod settings;
 mod srt;
 mod store;
@@ -24,6 +25,7 @@ pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
 pub use protocols::{Http, IceServer, Rtmp, Rtmps, WebRtc};
 pub use record::{Playback, Recordings};
+pub use remote::{PUSH_SCHEMES, Push, SOURCE_SCHEMES, Transport, check_push};
 pub use rtsp::{Rtsp, Rtsps};
 pub use settings::{
     Admin, Auth, Gateway, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments, Pipeline,

@@ -11,6 +11,7 @@ use super::hls::Hls;
 use super::money::{Amount, Price};
 use super::protocols::{Http, Rtmp, Rtmps, WebRtc};
 use super::record::{Playback, Recordings};
+use super::remote::{Push, Transport};
 use super::rtsp::{Rtsp, Rtsps};
 use super::srt::Srt;
 
@@ -347,7 +348,7 @@ pub struct Stream {
     /// As [`Srt::latency_ms`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub srt_latency_ms: Option<u16>,
-    /// `demo`: a moving test picture with a tone, made by this node.
+    /// Where this node fetches the stream: a URL, or `demo` for a moving test picture with a tone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Whether it is recorded; it is not when nothing says so.
@@ -368,6 +369,30 @@ pub struct Stream {
     /// Seconds that a segment is kept after it was written, 0 for ever; a day if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record_delete_after_seconds: Option<u64>,
+    /// Fetch it only while somebody watches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_on_demand: Option<bool>,
+    /// Seconds that viewers wait for a source that is started for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_start_timeout_seconds: Option<u64>,
+    /// Seconds that such a source goes on after its last viewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_close_after_seconds: Option<u64>,
+    /// As [`Push::fingerprint`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_fingerprint: Option<String>,
+    /// As [`Push::ca`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_ca: Option<String>,
+    /// As [`Push::bearer`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_bearer: Option<String>,
+    /// As [`Push::transport`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_transport: Option<Transport>,
+    /// Servers that the stream is pushed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pushes: Option<Vec<Push>>,
 }
 
 /// Per-frame traces.

@@ -4,6 +4,7 @@
 pub(crate) mod hls;
 pub(crate) mod playback;
 pub(crate) mod record;
+pub(crate) mod remote;
 pub(crate) mod rtmp;
 pub(crate) mod srt;
 pub(crate) mod rtsp;

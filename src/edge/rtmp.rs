@@ -11,6 +11,9 @@ use ingest::sessions::Sessions;
 use super::{Edge, cannot_bind};
 use crate::status::Parts;
 
+/// The longest wait of a viewer for his stream.
+const VIEW_WAIT: Duration = Duration::from_secs(20);
+
 /// Where RTMP and RTMPS listen.
 type Addresses = (Option<SocketAddr>, Option<SocketAddr>);
 
@@ -49,6 +52,9 @@ async fn listen(
         take_over: settings.take_over,
         idle_timeout: Duration::from_secs(settings.read_timeout_seconds),
         connections_max: settings.connections_max,
+        // A source may have to be started first, or a form; a stream that nobody makes is
+        // answered sooner.
+        play_wait: VIEW_WAIT,
         ..Config::default()
     };
     let (hub, access, views) = (edge.hub.clone(), edge.access.clone(), edge.views.clone());

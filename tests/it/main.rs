@@ -37,3 +37,4 @@ mod srt;
 mod webrtc;
 mod rtmp;
 mod rtsp;
+mod sources;

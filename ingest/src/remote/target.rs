@@ -105,6 +105,9 @@ fn decoded(text: &str) -> String {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.url.cannot_be_a_base() {
+            return write!(f, "{}:", self.url.scheme());
+        }
         write!(f, "{}://", self.url.scheme())?;
         if !self.url.username().is_empty() || self.url.password().is_some() {
             f.write_str("***@")?;

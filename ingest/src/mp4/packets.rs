@@ -1,0 +1,87 @@
+//! Samples into packets in the node's own form.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use pipeline::packet::AudioTrack;
+use pipeline::video::Assembler;
+use pipeline::{Packet, Pts, TrackKind, Tracks};
+
+use super::track::Config;
+use super::{Movie, Mp4Error, Sample};
+
+/// Makes packets of one movie's samples.
+pub(crate) struct Packets {
+    video: Option<Assembler>,
+    audio: Option<AudioTrack>,
+    told: Option<Tracks>,
+    seen_key: bool,
+    /// Samples that could not be used.
+    pub(crate) broken: u64,
+}
+
+impl Packets {
+    /// For the tracks of a movie.
+    pub(crate) fn new(movie: &Movie) -> Result<Self, Mp4Error> {
+        let mut packets = Self { video: None, audio: None, told: None, seen_key: false, broken: 0 };
+        for track in &movie.tracks {
+            match &track.config {
+                Config::Audio(track) => packets.audio = Some(track.clone()),
+                Config::Video(codec, record) => {
+                    let mut assembler = Assembler::new(*codec)
+                        .ok_or_else(|| Mp4Error::NoTrack(codec.to_string()))?;
+                    if !record.is_empty() {
+                        let configured = assembler.configure(record);
+                        configured.map_err(|error| Mp4Error::NoTrack(error.to_string()))?;
+                    }
+                    packets.video = Some(assembler);
+                }
+            }
+        }
+        Ok(packets)
+    }
+
+    /// The packet of a sample, and the tracks when they are others than before. Pictures before
+    /// the first key picture are left out.
+    pub(crate) fn packet(
+        &mut self,
+        sample: &Sample,
+        data: BytesMut,
+        now: Instant,
+    ) -> (Option<Tracks>, Option<Packet>) {
+        let (kind, pts, dts, arrived) = (sample.kind, Pts(sample.pts), Pts(sample.dts), now);
+        let packet = match kind {
+            TrackKind::Audio => {
+                let data = data.freeze();
+                (!data.is_empty()).then_some(Packet { kind, pts, dts, key: true, data, arrived })
+            }
+            TrackKind::Video => {
+                let Some(assembler) = &mut self.video else { return (None, None) };
+                match assembler.sample(data) {
+                    Ok(Some(unit)) if unit.key || self.seen_key => {
+                        self.seen_key = true;
+                        let (key, data) = (unit.key, unit.data);
+                        Some(Packet { kind, pts, dts, key, data, arrived })
+                    }
+                    Ok(_) => None,
+                    Err(_) => {
+                        self.broken += 1;
+                        None
+                    }
+                }
+            }
+        };
+        let due = packet.as_ref().is_some_and(|packet| packet.key && kind.is_video());
+        if !due && self.told.is_some() {
+            return (None, packet);
+        }
+        let video = self.video.as_ref().and_then(Assembler::track);
+        // Sound of before the first picture waits for nobody: it tells what there will be.
+        let tracks = Tracks { video, audio: self.audio.clone() };
+        let changed = self.told.as_ref() != Some(&tracks) && packet.is_some();
+        if changed {
+            self.told = Some(tracks.clone());
+        }
+        (changed.then_some(tracks), packet)
+    }
+}
