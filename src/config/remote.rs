@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::settings::Stream;
 
 /// Schemes of URLs that can be a stream's source.
-pub const SOURCE_SCHEMES: &[&str] = &["file", "http", "https", "srt", "udp", "udp+mpegts"];
+pub const SOURCE_SCHEMES: &[&str] =
+    &["file", "http", "https", "rtmp", "rtmps", "srt", "udp", "udp+mpegts"];
 
 /// Schemes of URLs that can be pushed to.
-pub const PUSH_SCHEMES: &[&str] = &["srt"];
+pub const PUSH_SCHEMES: &[&str] = &["rtmp", "rtmps", "srt"];
 
 /// Destinations of one stream.
 const PUSHES_MAX: usize = 32;

@@ -14,8 +14,8 @@ use crate::sources::{OnDemand, Sources};
 /// Starts them; from now on the edge's viewers start sources that wait for them. Followers of the
 /// settings of single streams must come before.
 pub(crate) fn start(edge: &mut Edge, store: &Store) -> Result<(Sources, Pushes)> {
-    let fanout = Fanout::new(Arc::clone(&edge.views), edge.stop.clone());
-    let ends: SharedEnds = Arc::new(NodeEnds { fanout });
+    let (views, fanout) = (Arc::clone(&edge.views), edge.mpegts.clone());
+    let ends: SharedEnds = Arc::new(NodeEnds { views, fanout });
     let parts = || (edge.hub.clone(), edge.streams.clone(), Arc::clone(&ends));
     let (hub, streams, ends_of) = parts();
     let (tasks, stop) = (edge.tasks.clone(), edge.stop.clone());
@@ -38,5 +38,6 @@ pub(crate) fn start(edge: &mut Edge, store: &Store) -> Result<(Sources, Pushes)>
     }));
     let views = Arc::clone(&edge.views);
     edge.views = Arc::new(OnDemand { sources: sources.clone(), views });
+    edge.mpegts = Fanout::new(Arc::clone(&edge.views), edge.stop.clone());
     Ok((sources, pushes))
 }

@@ -1,11 +1,13 @@
 //! The protocols of remote ends: the one place where a URL's scheme chooses a function.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
-use ingest::hub::Writer;
-use ingest::mpegts::{self, Fanout, UdpError};
+use ingest::mpegts::{self, Fanout};
 use ingest::remote::{Ended, Error, Sink, Status};
-use ingest::srt::{self, ClientError};
-use ingest::{StreamName, file, hls_pull};
+use ingest::rtmp::client as rtmp;
+use ingest::views::Views;
+use ingest::{StreamName, file, hls_pull, srt};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, Ends};
@@ -13,6 +15,8 @@ use crate::demo;
 
 /// The functions of all protocols.
 pub(crate) struct NodeEnds {
+    /// Streams in the forms that other servers take.
+    pub(crate) views: Arc<dyn Views>,
     /// Streams as MPEG-TS.
     pub(crate) fanout: Fanout,
 }
@@ -24,20 +28,16 @@ impl Ends for NodeEnds {
         sink: &'a Sink,
         stop: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Ended, Error>> {
+        let End { target, options } = end;
         Box::pin(async move {
-            match end.target.scheme() {
-                "file" => file::pull(&end.target, sink, stop).await,
-                "http" | "https" => hls_pull::pull(&end.target, &end.options, sink, stop).await,
+            match target.scheme() {
+                "file" => file::pull(target, sink, stop).await,
+                "http" | "https" => hls_pull::pull(target, options, sink, stop).await,
                 "demo" => demo::run(sink, stop).await,
-                "udp" | "udp+mpegts" => {
-                    let writer = claimed(end, sink, "udp")?;
-                    udp_ended(mpegts::pull(end.target.url(), writer, stop).await)
-                }
-                "srt" => {
-                    let writer = claimed(end, sink, "srt")?;
-                    srt_ended(srt::pull(end.target.url(), writer, stop).await, Ended::ByPeer)
-                }
-                _ => Err(end.target.fault("streams are not pulled in this way")),
+                "rtmp" | "rtmps" => rtmp::pull(target, options, sink, stop).await,
+                "srt" => srt::pull(target, options, sink, stop).await,
+                "udp" | "udp+mpegts" => mpegts::pull(target, options, sink, stop).await,
+                _ => Err(target.fault("streams are not pulled in this way")),
             }
         })
     }
@@ -49,41 +49,19 @@ impl Ends for NodeEnds {
         status: &'a Status,
         stop: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Ended, Error>> {
+        let End { target, options } = end;
         Box::pin(async move {
-            match end.target.scheme() {
-                "srt" => {
-                    let sent = |bytes| {
-                        status.connected();
-                        status.count(bytes, 0);
-                    };
-                    let pushed = srt::push(end.target.url(), &self.fanout, stream, stop, sent);
-                    srt_ended(pushed.await, Ended::StreamOver)
+            match target.scheme() {
+                "rtmp" | "rtmps" => {
+                    let reader = self.views.view(stream, rtmp::takes()).await?;
+                    rtmp::push(target, options, reader, status, stop).await
                 }
-                _ => Err(end.target.fault("streams are not pushed in this way")),
+                "srt" => {
+                    let reader = self.fanout.subscribe(stream).await?;
+                    srt::push(target, options, reader, status, stop).await
+                }
+                _ => Err(target.fault("streams are not pushed in this way")),
             }
         })
-    }
-}
-
-fn claimed(end: &End, sink: &Sink, protocol: &'static str) -> Result<Writer, Error> {
-    let (host, port) = end.target.address(0)?;
-    sink.publish(protocol, format_args!("{host}:{port}"))
-}
-
-fn udp_ended(result: Result<(), UdpError>) -> Result<Ended, Error> {
-    match result {
-        Ok(()) => Ok(Ended::ByPeer),
-        Err(UdpError::Cancelled) => Ok(Ended::Stopped),
-        Err(UdpError::Replaced) => Ok(Ended::Replaced),
-        Err(error) => Err(Error::protocol("MPEG-TS over UDP", error)),
-    }
-}
-
-fn srt_ended(result: Result<(), ClientError>, well: Ended) -> Result<Ended, Error> {
-    match result {
-        Ok(()) => Ok(well),
-        Err(ClientError::Session(srt::SessionError::Cancelled)) => Ok(Ended::Stopped),
-        Err(ClientError::View(error)) => Err(error.into()),
-        Err(error) => Err(Error::protocol("SRT", error)),
     }
 }
