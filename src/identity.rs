@@ -91,6 +91,18 @@ impl Certificate {
     }
 }
 
+/// The secret that links are signed with, made at the first start.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn link_secret(dir: &DataDir) -> Result<String> {
+    let path = dir.join("link.key");
+    if !path.exists() {
+        write_secret(&path, hex::encode(rand::random::<[u8; 32]>()).as_bytes())?;
+    }
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// Writes a file that only the node's user can read, whole or not at all.
 ///
 /// # Errors
