@@ -16,8 +16,8 @@ use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::api;
 use crate::access::{self, Asked, NodeAccess};
+use crate::api;
 use crate::config::{self, Right};
 use crate::gateway::{UpdateAnswer, UpdateError};
 use crate::status::Parts;

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -65,6 +66,15 @@ pub enum Command {
         /// Where people reach the node [default: http:// and http.listen]
         #[arg(long, value_name = "URL")]
         base: Option<String>,
+        /// Options of every role
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say which port, address, candidate or client fails, and why
+    Doctor {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
         /// Options of every role
         #[command(flatten)]
         common: Common,
@@ -190,8 +200,9 @@ pub fn link(
         false => settings.auth.link_secret.clone(),
     };
     let base = base.map_or_else(|| format!("http://{}", settings.http.listen), str::to_owned);
-    let made = links::Made::new(&Links::new(&secret), action, stream, seconds, &base)
-        .map_err(anyhow::Error::msg)?;
+    let made =
+        links::Made::new(&Links::new(&secret), action, stream, seconds, &base, SystemTime::now())
+            .map_err(anyhow::Error::msg)?;
     for (kind, url) in &made.urls {
         println!("{kind}  {url}");
     }

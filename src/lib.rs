@@ -14,6 +14,7 @@ pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 mod edge;
 pub mod events;
 pub mod gateway;
@@ -58,6 +59,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Link { stream, seconds, action, base, common } => {
             cli::link(&stream, seconds, &action, base.as_deref(), &common)
         }
+        Command::Doctor { json, common } => doctor::run(&common.load(&[], &[])?.current(), json),
         Command::Bench { what } => bench::run(what),
         Command::Up { roles, demo, common } => {
             let mut presets = vec![("pipeline.graph", "default")];

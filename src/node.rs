@@ -1,4 +1,6 @@
 //! A node: builds the chosen roles in order, runs them, drains them.
+//!
+//! This file is long because it is the one place that joins all parts.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,8 +22,8 @@ use crate::access::NodeAccess;
 use crate::access::tokens::Tokens;
 use crate::bridge::Bridges;
 use crate::config::{Role, Settings, Store};
-use crate::events::{self, Events};
 use crate::edge::{self, Edge, cannot_bind};
+use crate::events::{self, Events};
 use crate::gateway::{self, Backend, Gateway};
 use crate::graphs::Graphs;
 use crate::hops::Hops;
@@ -84,7 +86,7 @@ impl Node {
             open_to_all(&mut settings);
         }
         let data = DataDir::open(&settings.data_dir)?;
-        let certificate = Certificate::load_or_make(&data, &settings.webrtc.hosts)?;
+        let certificate = Certificate::load_or_make(&data, &settings.tls, &settings.webrtc.hosts)?;
         let versions = codecs::init()?;
         info!(gstreamer = versions.gstreamer, "codecs are ready");
 
@@ -127,6 +129,10 @@ impl Node {
         let until = node.close.clone();
         node.tasks.spawn(async move {
             until.run_until_cancelled(store.watch()).await;
+        });
+        let until = node.close.clone();
+        node.tasks.spawn(async move {
+            until.run_until_cancelled(certificate.watch()).await;
         });
         Ok(node)
     }

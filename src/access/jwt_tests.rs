@@ -8,7 +8,9 @@ use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+};
 use serde_json::json;
 
 use super::*;
@@ -186,7 +188,8 @@ async fn rsa_and_edwards_signatures_are_known() {
     let edwards = token(&json!({"alg": "EdDSA", "kid": "ed"}), &claims(), |message| {
         pair.sign(message).as_ref().to_vec()
     });
-    let told_of = async |token: &str, right| told(&keys, &provider.settings, token, right, "cam").await;
+    let told_of =
+        async |token: &str, right| told(&keys, &provider.settings, token, right, "cam").await;
     assert!(told_of(&edwards, Right::Publish).await.starts_with("right"));
     assert!(told_of(RSA_TOKEN, Right::Read).await.starts_with("right"));
     let changed = RSA_TOKEN.replace(".eyJ", ".eyK");
@@ -202,9 +205,8 @@ async fn keys_may_change_and_are_kept_while_the_provider_is_away() {
     let provider = Provider::start(json!([old_key])).await;
     let keys = keys();
     let (old, new) = (es256_token(&old, "old", &claims()), es256_token(&new, "new", &claims()));
-    let told_of = async |token: &str| {
-        told(&keys, &provider.settings, token, Right::Publish, "cam").await
-    };
+    let told_of =
+        async |token: &str| told(&keys, &provider.settings, token, Right::Publish, "cam").await;
     assert!(told_of(&old).await.starts_with("right"));
     provider.publish(json!([new_key]));
     // Not asked again at once: whoever sends unknown key ids does not make the node a hammer.

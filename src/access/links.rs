@@ -74,8 +74,15 @@ impl Links {
 
     fn code(&self, right: Right, stream: &str, end: u64) -> String {
         let end = end.to_string();
-        let parts =
-            [PURPOSE, b"\n", right.as_str().as_bytes(), b"\n", stream.as_bytes(), b"\n", end.as_bytes()];
+        let parts = [
+            PURPOSE,
+            b"\n",
+            right.as_str().as_bytes(),
+            b"\n",
+            stream.as_bytes(),
+            b"\n",
+            end.as_bytes(),
+        ];
         URL_SAFE_NO_PAD.encode(signing::code(self.secret.as_bytes(), &parts))
     }
 }
@@ -92,7 +99,7 @@ pub struct Made {
 }
 
 impl Made {
-    /// A link for so many seconds from now, to a node that people reach at `base`.
+    /// A link for so many seconds from `now` on, to a node that people reach at `base`.
     ///
     /// # Errors
     /// A name, an action or a time that is none.
@@ -102,6 +109,7 @@ impl Made {
         stream: &str,
         seconds: u64,
         base: &str,
+        now: SystemTime,
     ) -> Result<Self, String> {
         let right = match action {
             "read" => Right::Read,
@@ -118,7 +126,7 @@ impl Made {
         if lifetime.is_zero() || lifetime > LIFETIME_MAX {
             return Err(format!("seconds: 1 to {} are allowed", LIFETIME_MAX.as_secs()));
         }
-        let end = SystemTime::now() + lifetime;
+        let end = now + lifetime;
         let query = links.query(right, &stream, end);
         let base = base.trim_end_matches('/');
         let url = |path: &str| format!("{base}/{stream}/{path}?{query}");
@@ -149,7 +157,10 @@ mod tests {
             links.check(&asked, now)
         };
         assert_eq!(check(&links, Right::Read, "a/cam", &query, before), Found::Right);
-        assert_eq!(check(&links, Right::Read, "a/cam", &format!("x=1&{query}"), before), Found::Right);
+        assert_eq!(
+            check(&links, Right::Read, "a/cam", &format!("x=1&{query}"), before),
+            Found::Right
+        );
         assert_eq!(check(&links, Right::Read, "a/cam", "x=1", before), Found::None);
         for (links, right, stream, query, now) in [
             (&links, Right::Read, "a/cam", query.clone(), end),

@@ -8,9 +8,11 @@
 //! [`Terms`].
 
 mod callback;
+mod header;
 mod jwt;
 pub mod links;
 pub mod passwords;
+mod rules;
 mod terms;
 mod throttle;
 pub mod tokens;
@@ -22,7 +24,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use base64::Engine as _;
 use futures_util::future::BoxFuture;
 use ingest::StreamName;
 use ingest::auth::{Access, Action, Grant, Refusal, Request};
@@ -30,12 +31,14 @@ use parking_lot::Mutex;
 
 use crate::config::{Auth, Commit, Right, Settings};
 use crate::streams::StreamSettings;
+pub use header::from_header;
 use links::Links;
 use passwords::Passwords;
+use rules::Rules;
+pub use rules::check;
 use terms::Terms;
 use throttle::Throttle;
 use tokens::Tokens;
-use users::Users;
 
 /// Sessions that are remembered as let in, so that what they ask besides is no guess.
 const LET_IN_MAX: usize = 1024;
@@ -57,12 +60,6 @@ struct Shared {
     streams: StreamSettings,
     client: reqwest::Client,
     let_in: Mutex<VecDeque<String>>,
-}
-
-/// The settings, made ready.
-struct Rules {
-    auth: Auth,
-    users: Users,
 }
 
 /// Who asks for what with which credentials.
@@ -275,7 +272,9 @@ impl NodeAccess {
         }
         let pair = |right: Right| match right {
             Right::Publish => Some((&rules.auth.publish_user, &rules.auth.publish_password)),
-            Right::Read | Right::Playback => Some((&rules.auth.read_user, &rules.auth.read_password)),
+            Right::Read | Right::Playback => {
+                Some((&rules.auth.read_user, &rules.auth.read_password))
+            }
             Right::Api | Right::Metrics => None,
         };
         let asked_for = pair(right).filter(|(_, password)| !password.is_empty());
@@ -321,8 +320,9 @@ impl NodeAccess {
             (None, _) => request.name.clone(),
             (Some(name), Action::Publish) => StreamName::for_publisher(name)
                 .map_err(|error| forbid(format!("the new name: {error}")))?,
-            (Some(name), _) => StreamName::parse(name)
-                .map_err(|error| forbid(format!("the new name: {error}")))?,
+            (Some(name), _) => {
+                StreamName::parse(name).map_err(|error| forbid(format!("the new name: {error}")))?
+            }
         };
         if request.action == Action::Publish {
             self.shared.streams.answer(&name, terms.settings.as_ref()).map_err(forbid)?;
@@ -363,53 +363,6 @@ impl Access for NodeAccess {
             })
         })
     }
-}
-
-impl Rules {
-    fn new(auth: &Auth) -> Result<Self, String> {
-        check(auth)?;
-        Ok(Self { auth: auth.clone(), users: Users::new(&auth.users)? })
-    }
-
-    /// Whether nobody is named, so that everybody may.
-    fn nobody(&self) -> bool {
-        self.users.is_empty() && self.auth.jwt.jwks.is_empty()
-    }
-}
-
-/// What is wrong with the settings.
-///
-/// # Errors
-/// The first fault, with the name of its setting.
-pub fn check(auth: &Auth) -> Result<(), String> {
-    Users::new(&auth.users)?;
-    for (name, password) in
-        [("publish_password", &auth.publish_password), ("read_password", &auth.read_password)]
-    {
-        passwords::check_form(password).map_err(|error| format!("auth.{name} {error}"))?;
-    }
-    for (name, url) in [("jwt.jwks", &auth.jwt.jwks), ("webhook.url", &auth.webhook.url)] {
-        if !url.is_empty() {
-            url::Url::parse(url).map_err(|error| format!("auth.{name}: {error}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// User and password, or token, from an `Authorization` header.
-pub fn from_header(value: &str) -> (String, String, String) {
-    if let Some(token) = value.strip_prefix("Bearer ") {
-        let token = token.trim();
-        let (user, password) = token.split_once(':').unwrap_or_default();
-        return (user.into(), password.into(), token.into());
-    }
-    let decoded = value
-        .strip_prefix("Basic ")
-        .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text.trim()).ok())
-        .and_then(|bytes| String::from_utf8(bytes).ok());
-    let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
-    let (user, password) = pair.unwrap_or_default();
-    (user.into(), password.into(), String::new())
 }
 
 #[cfg(test)]

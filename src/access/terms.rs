@@ -64,7 +64,10 @@ mod tests {
     #[test]
     fn what_is_not_said_is_as_it_was_asked_for_and_nonsense_is_refused() {
         assert_eq!(read("{}").unwrap(), Terms::default());
-        assert_eq!(read(r#"{"lifetime_seconds":0,"name":"","settings":null}"#).unwrap(), Terms::default());
+        assert_eq!(
+            read(r#"{"lifetime_seconds":0,"name":"","settings":null}"#).unwrap(),
+            Terms::default()
+        );
         let terms = read(r#"{"name":"a/b","lifetime_seconds":1.5,"settings":{"graph":"none"}}"#);
         let terms = terms.unwrap();
         assert_eq!(terms.name.as_deref(), Some("a/b"));

@@ -230,15 +230,23 @@ async fn callback() -> Callback {
 #[tokio::test]
 async fn the_callback_gets_the_known_fields_signed_and_decides() {
     let callback = callback().await;
-    let webhook =
-        Webhook { url: callback.url.clone(), timeout_ms: 2000, secret: "shared".into() };
+    let webhook = Webhook { url: callback.url.clone(), timeout_ms: 2000, secret: "shared".into() };
     let access = access(&Auth { webhook, ..quick() });
     assert!(access.check(request(Action::Publish, "u", "good", "")).await.is_ok());
     let (headers, body) = callback.seen.lock().clone();
     let question: Value = serde_json::from_slice(&body).unwrap();
-    for field in
-        ["user", "password", "token", "ip", "action", "path", "protocol", "id", "query", "userAgent"]
-    {
+    for field in [
+        "user",
+        "password",
+        "token",
+        "ip",
+        "action",
+        "path",
+        "protocol",
+        "id",
+        "query",
+        "userAgent",
+    ] {
         assert!(question.get(field).is_some(), "{field} is missing");
     }
     let given = headers[signing::HEADER].to_str().unwrap();
@@ -265,7 +273,10 @@ async fn the_callback_may_give_another_name_an_end_and_settings() {
     let webhook = Webhook { url: callback.url.clone(), timeout_ms: 2000, secret: String::new() };
     let access = access(&Auth { webhook, ..quick() });
     let grant = access.check(request(Action::Publish, "u", "terms", "")).await.unwrap();
-    assert_eq!((grant.name.as_str(), grant.lifetime), ("studio/other", Some(Duration::from_secs(7))));
+    assert_eq!(
+        (grant.name.as_str(), grant.lifetime),
+        ("studio/other", Some(Duration::from_secs(7)))
+    );
     let now = access.shared.streams.of(&grant.name);
     assert_eq!((now.graph.as_deref(), now.take_over), (Some("passthrough"), Some(true)));
     assert!(callback.seen.lock().0.get(signing::HEADER).is_none(), "there is no secret");

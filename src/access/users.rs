@@ -54,8 +54,8 @@ impl Users {
         name: &str,
     ) -> impl Iterator<Item = &Entry> {
         self.0.iter().filter(move |entry| {
-            let known = entry.password.is_none()
-                || passwords::same(entry.name.as_bytes(), name.as_bytes());
+            let known =
+                entry.password.is_none() || passwords::same(entry.name.as_bytes(), name.as_bytes());
             known && entry.comes_from(from) && entry.rights.allow(right, stream)
         })
     }
@@ -145,7 +145,8 @@ struct Range {
 impl Range {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("ips: {text:?} is no address and no range such as 10.0.0.0/8");
-        let (base, bits) = text.split_once('/').map_or((text, None), |(base, bits)| (base, Some(bits)));
+        let (base, bits) =
+            text.split_once('/').map_or((text, None), |(base, bits)| (base, Some(bits)));
         let base: IpAddr = base.parse().map_err(|_| wrong())?;
         let all = if base.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Ok(all), |bits| bits.parse().map_err(|_| wrong()))?;
@@ -158,7 +159,9 @@ impl Range {
             (IpAddr::V4(base), IpAddr::V4(ip)) => {
                 top(base.to_bits().into(), 32) == top(ip.to_bits().into(), 32)
             }
-            (IpAddr::V6(base), IpAddr::V6(ip)) => top(base.to_bits(), 128) == top(ip.to_bits(), 128),
+            (IpAddr::V6(base), IpAddr::V6(ip)) => {
+                top(base.to_bits(), 128) == top(ip.to_bits(), 128)
+            }
             _ => false,
         }
     }

@@ -67,7 +67,8 @@ pub(super) async fn link(
     let edge = parts.edge.map(|address| format!("http://{address}"));
     let base = wish.base.or(edge).unwrap_or_default();
     let links = parts.access.links();
-    let made = Made::new(&links, &wish.action, &wish.stream, wish.seconds, &base);
+    let made =
+        Made::new(&links, &wish.action, &wish.stream, wish.seconds, &base, SystemTime::now());
     let Made { query, end, urls } = made.map_err(Problem::bad)?;
     let urls = urls.into_iter().map(|(kind, url)| (kind.to_owned(), url)).collect();
     Ok(Json(Link { query, end: at(end), urls }))

@@ -7,8 +7,10 @@
 mod access;
 mod answer;
 mod config;
+mod muxers;
 mod names;
 mod paths;
+mod session;
 mod sessions;
 mod settings;
 
@@ -126,7 +128,10 @@ mod tests {
             std::fs::write(&path, &now).unwrap();
         }
         let kept = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(kept == now, "docs/openapi.json is old: run this test with MILLSTREAM_TEST_WRITE=1");
+        assert!(
+            kept == now,
+            "docs/openapi.json is old: run this test with MILLSTREAM_TEST_WRITE=1"
+        );
     }
 
     #[test]

@@ -151,9 +151,8 @@ async fn all(parts: &Parts) -> Vec<PathView> {
             }
         }
     }
-    let conf_name = |name: &StreamName| {
-        parts.streams.find(name).key.unwrap_or_else(|| ALL_OTHERS.to_owned())
-    };
+    let conf_name =
+        |name: &StreamName| parts.streams.find(name).key.unwrap_or_else(|| ALL_OTHERS.to_owned());
     let mut paths: BTreeMap<String, PathView> = BTreeMap::new();
     for key in parts.store.current().settings.streams.keys() {
         if let Ok(name) = StreamName::parse(key)

@@ -168,7 +168,8 @@ mod tests {
         let mut edits = Vec::new();
         collect(&mut edits, &mut Vec::new(), document.as_object().unwrap().clone()).unwrap();
         let touched: Vec<String> = edits.iter().flat_map(Edit::touches).collect();
-        let wanted = ["streams.a.graph", "streams.b", "streams.c", "drain_seconds", "rtmp.take_over"];
+        let wanted =
+            ["streams.a.graph", "streams.b", "streams.c", "drain_seconds", "rtmp.take_over"];
         assert_eq!(touched, wanted);
         assert!(matches!(&edits[2], Edit::Remove { stream } if stream == "c"));
     }

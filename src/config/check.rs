@@ -20,6 +20,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
             "roles is empty: name gateway, orchestrator or both".into(),
         ));
     }
+    if settings.tls.certificate.as_os_str().is_empty() != settings.tls.key.as_os_str().is_empty() {
+        return Err(LoadError::Conflict("tls.certificate and tls.key go together".into()));
+    }
     crate::access::check(&settings.auth).map_err(LoadError::Conflict)?;
     let guarded = settings.auth.guards_publishing();
     if settings.public && settings.roles.contains(&Role::Gateway) && !guarded {

@@ -15,6 +15,7 @@ mod money;
 mod protocols;
 mod settings;
 mod store;
+mod tls;
 
 pub use auth::{Auth, Jwt, Permission, Right, User, Webhook};
 pub use check::{ALL_OTHERS, pattern};
@@ -29,3 +30,4 @@ pub use settings::{
     Settings, Stream,
 };
 pub use store::{Applied, ChangeError, Commit, Follower, Store, is_live};
+pub use tls::Tls;

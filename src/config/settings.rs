@@ -12,6 +12,7 @@ use super::events::Events;
 use super::hls::Hls;
 use super::money::{Amount, Price};
 use super::protocols::{Http, Rtmp, WebRtc};
+use super::tls::Tls;
 
 /// What a process is. Any set of them runs in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,6 +38,8 @@ pub struct Settings {
     pub drain_seconds: u64,
     /// Logs.
     pub log: Logging,
+    /// The certificate of TLS listeners.
+    pub tls: Tls,
     /// RTMP listener.
     pub rtmp: Rtmp,
     /// Pages, WHIP and WHEP.
@@ -78,6 +81,7 @@ impl Default for Settings {
             public: false,
             drain_seconds: 5,
             log: Logging::default(),
+            tls: Tls::default(),
             rtmp: Rtmp::default(),
             http: Http::default(),
             webrtc: WebRtc::default(),

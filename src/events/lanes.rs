@@ -83,7 +83,8 @@ impl Lanes {
         lane.sending = false;
         let old = lane.events.front().is_none_or(|(_, at)| now.duration_since(*at) >= self.retry);
         if !delivered && !old {
-            let doubled = FIRST_WAIT * 2_u32.saturating_pow(lane.attempts.saturating_sub(1).min(16));
+            let doubled =
+                FIRST_WAIT * 2_u32.saturating_pow(lane.attempts.saturating_sub(1).min(16));
             lane.due = now + doubled.min(WAIT_LIMIT);
             return false;
         }

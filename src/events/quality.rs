@@ -85,13 +85,33 @@ impl Quality {
         let key_ms = figures.key_interval_ms.unwrap_or(0) as f64;
         let video = figures.has_video;
         let mut measured = vec![
-            (Rule::BitrateLow, kbps, rules.bitrate_kbps_min as f64, kbps < rules.bitrate_kbps_min as f64),
-            (Rule::BitrateHigh, kbps, rules.bitrate_kbps_max as f64, kbps > rules.bitrate_kbps_max as f64),
+            (
+                Rule::BitrateLow,
+                kbps,
+                rules.bitrate_kbps_min as f64,
+                kbps < rules.bitrate_kbps_min as f64,
+            ),
+            (
+                Rule::BitrateHigh,
+                kbps,
+                rules.bitrate_kbps_max as f64,
+                kbps > rules.bitrate_kbps_max as f64,
+            ),
         ];
         if video {
             measured.extend([
-                (Rule::FrameRateLow, frame_rate, rules.frame_rate_min, frame_rate < rules.frame_rate_min),
-                (Rule::FrameRateHigh, frame_rate, rules.frame_rate_max, frame_rate > rules.frame_rate_max),
+                (
+                    Rule::FrameRateLow,
+                    frame_rate,
+                    rules.frame_rate_min,
+                    frame_rate < rules.frame_rate_min,
+                ),
+                (
+                    Rule::FrameRateHigh,
+                    frame_rate,
+                    rules.frame_rate_max,
+                    frame_rate > rules.frame_rate_max,
+                ),
                 (
                     Rule::KeyInterval,
                     key_ms,
@@ -183,11 +203,8 @@ mod tests {
         };
         let (mut quality, began) = (Quality::default(), Instant::now());
         let mut at = |second: u64, rules: &Alerts| {
-            let figures = Figures {
-                key_interval_ms: Some(8300),
-                reordered: true,
-                ..figures(second, 1000)
-            };
+            let figures =
+                Figures { key_interval_ms: Some(8300), reordered: true, ..figures(second, 1000) };
             let now = began + Duration::from_secs(second);
             let changes = quality.look(figures, rules, now);
             changes.iter().map(|change| (change.rule, change.raised)).collect::<Vec<_>>()

@@ -33,7 +33,8 @@ impl Receiver {
             tell.notify_one();
             StatusCode::NO_CONTENT
         });
-        let route = axum::routing::post(async move |headers: HeaderMap, body: Bytes| answer(headers, body));
+        let route =
+            axum::routing::post(async move |headers: HeaderMap, body: Bytes| answer(headers, body));
         let router = axum::Router::new().route("/", route);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());

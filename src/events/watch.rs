@@ -64,7 +64,9 @@ struct Watch {
 impl Watch {
     fn came(&mut self, stream: &str) {
         let list = self.parts.hub.list();
-        let Some(status) = list.iter().find(|status| status.name.as_str() == stream) else { return };
+        let Some(status) = list.iter().find(|status| status.name.as_str() == stream) else {
+            return;
+        };
         let video = status.tracks.video.as_ref().map(|video| {
             json!({
                 "codec": video.codec.name(),

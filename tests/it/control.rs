@@ -78,6 +78,15 @@ impl Api {
     }
 }
 
+/// Waits until no stream is left.
+async fn emptied(node: &Running) {
+    let end = std::time::Instant::now() + crate::programs::PATIENCE;
+    while !node.node.parts().hub.list().is_empty() {
+        assert!(std::time::Instant::now() < end, "streams stay");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_is_listed_found_by_its_id_and_kicked_as_go_livepeer_does() {
     let _alone = alone().await;
@@ -94,14 +103,20 @@ async fn a_publisher_is_listed_found_by_its_id_and_kicked_as_go_livepeer_does() 
     assert_eq!(path["tracks2"][0]["codecProps"]["width"], 320);
     let id = path["source"]["id"].as_str().unwrap().to_owned();
     let (_, list) = api.get("/v3/paths/list?itemsPerPage=1", "").await;
-    assert_eq!((&list["pageCount"], list["items"].as_array().unwrap().len()), (&list["itemCount"], 1));
+    assert_eq!(
+        (&list["pageCount"], list["items"].as_array().unwrap().len()),
+        (&list["itemCount"], 1)
+    );
 
     let (status, conn) = api.get("/v3/rtmpconns/get/{id}", &id).await;
-    assert_eq!((status, &conn["state"], &conn["path"]), (StatusCode::OK, &json!("publish"), &json!("live1/cam")));
+    assert_eq!(
+        (status, &conn["state"], &conn["path"]),
+        (StatusCode::OK, &json!("publish"), &json!("live1/cam"))
+    );
     assert_eq!(api.get("/v3/webrtcsessions/get/{id}", &id).await.0, StatusCode::NOT_FOUND);
     api.done(Method::POST, "/v3/rtmpconns/kick/{id}", &id, None).await;
     push.until_ended().await;
-    node.until_idle().await;
+    emptied(&node).await;
     let gone = api.refused(Method::POST, "/v3/rtmpconns/kick/{id}", &id, None).await;
     assert_eq!(gone, (StatusCode::NOT_FOUND, "connection not found".into()));
     assert_eq!(api.get("/v3/paths/get/{name}", "live1/cam").await.0, StatusCode::NOT_FOUND);
@@ -127,7 +142,15 @@ async fn every_list_is_there_and_answers_as_the_document_says() {
             assert_eq!(api.get(path, "").await.0, StatusCode::OK, "{path}");
         }
     }
-    for kind in ["rtmpconns", "rtmpsconns", "srtconns", "rtspsessions", "rtspssessions", "webrtcsessions", "hlssessions"] {
+    for kind in [
+        "rtmpconns",
+        "rtmpsconns",
+        "srtconns",
+        "rtspsessions",
+        "rtspssessions",
+        "webrtcsessions",
+        "hlssessions",
+    ] {
         let get = format!("/v3/{kind}/get/{{id}}");
         assert_eq!(api.get(&get, "nobody").await.0, StatusCode::NOT_FOUND, "{kind}");
         let kick = format!("/v3/{kind}/kick/{{id}}");
@@ -161,7 +184,13 @@ async fn settings_changed_by_the_api_count_at_once_and_after_a_restart() {
     assert_eq!(lost, (StatusCode::NOT_FOUND, "path configuration not found".into()));
     let wrong = api.refused(Method::PATCH, patch, "cam", Some(json!({"grap": 1}))).await;
     assert!(wrong.0 == StatusCode::BAD_REQUEST && wrong.1.contains("grap"), "{wrong:?}");
-    api.done(Method::PATCH, "/v3/config/pathdefaults/patch", "", Some(json!({"overridePublisher": false}))).await;
+    api.done(
+        Method::PATCH,
+        "/v3/config/pathdefaults/patch",
+        "",
+        Some(json!({"overridePublisher": false})),
+    )
+    .await;
     let global = "/v3/config/global/patch";
     api.done(Method::PATCH, global, "", Some(json!({"hlsPartDuration": "500ms"}))).await;
     let wrong = api.refused(Method::PATCH, global, "", Some(json!({"pprof": true}))).await;
@@ -175,7 +204,10 @@ async fn settings_changed_by_the_api_count_at_once_and_after_a_restart() {
     let many = json!({"streams": {"a": {"graph": "none"}, "b": {}, "cam": {"take_over": null}}});
     let (status, applied) = api.call(Method::PATCH, "/v1/settings", "", Some(many)).await;
     assert_eq!(status, StatusCode::OK, "{applied}");
-    assert!(applied["changed"].as_array().unwrap().contains(&json!("streams.a.graph")), "{applied}");
+    assert!(
+        applied["changed"].as_array().unwrap().contains(&json!("streams.a.graph")),
+        "{applied}"
+    );
     let (_, all) = api.get("/v1/settings", "").await;
     assert_eq!(all["auth"]["publish_password"], "********");
     node.drain(std::time::Duration::from_secs(30)).await;
@@ -183,13 +215,20 @@ async fn settings_changed_by_the_api_count_at_once_and_after_a_restart() {
     let node = Node::start(chosen, CancellationToken::new()).await.unwrap();
     let api = Api::of(&node, "").await;
     let (_, list) = api.get("/v3/config/paths/list", "").await;
-    let names: Vec<_> = list["items"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
+    let names: Vec<_> =
+        list["items"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
     assert_eq!(names, ["cam", "~^studio", "a", "b"]);
     assert_eq!(api.get("/v3/config/global/get", "").await.1["hlsPartDuration"], "500ms");
     let (_, cam) = api.get(get, "cam").await;
     assert_eq!((&cam["graph"], &cam["overridePublisher"]), (&json!("none"), &json!(false)));
     api.done(Method::DELETE, "/v3/config/paths/delete/{name}", "cam", None).await;
-    api.done(Method::POST, "/v3/config/paths/replace/{name}", "a", Some(json!({"overridePublisher": true}))).await;
+    api.done(
+        Method::POST,
+        "/v3/config/paths/replace/{name}",
+        "a",
+        Some(json!({"overridePublisher": true})),
+    )
+    .await;
     assert_eq!(api.get(get, "cam").await.0, StatusCode::NOT_FOUND);
     let (_, a) = api.get(get, "a").await;
     assert_eq!((&a["graph"], &a["overridePublisher"]), (&json!("passthrough"), &json!(true)));
@@ -247,6 +286,6 @@ async fn users_links_and_tokens_are_let_in_and_others_are_not() {
     let other = url.replace("/cam/", "/cam-out/");
     assert_eq!(node.client.get(other).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
     push.finish().await;
-    node.until_idle().await;
+    emptied(&node).await;
     node.stop().await;
 }

@@ -107,7 +107,10 @@ async fn webhooks_hear_of_streams_readers_and_bad_sources_in_order() {
     assert_eq!(at("stream.online"), 0, "{got:#?}");
     assert!(at("reader.joined") < at("stream.offline"));
     let online = &got[0]["data"];
-    assert_eq!((&online["source"]["protocol"], &online["video"]["codec"]), (&json!("rtmp"), &json!("H264")));
+    assert_eq!(
+        (&online["source"]["protocol"], &online["video"]["codec"]),
+        (&json!("rtmp"), &json!("H264"))
+    );
     node.until_idle().await;
     node.stop().await;
     told.server.abort();
