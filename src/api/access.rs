@@ -8,7 +8,7 @@ use axum::response::Json;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Done, Problem, done, time};
+use super::answer::{Body, Done, Problem, done, time};
 use crate::access::links::Made;
 use crate::access::tokens::{Kept, TokenError};
 use crate::config::{Permission, Right};
@@ -62,7 +62,7 @@ pub(super) struct Link {
 )]
 pub(super) async fn link(
     State(parts): State<Parts>,
-    Json(wish): Json<LinkWish>,
+    Body(wish): Body<LinkWish>,
 ) -> Result<Json<Link>, Problem> {
     let edge = parts.edge.map(|address| format!("http://{address}"));
     let base = wish.base.or(edge).unwrap_or_default();
@@ -152,7 +152,7 @@ pub(super) async fn tokens(State(parts): State<Parts>) -> Json<Vec<Token>> {
 )]
 pub(super) async fn make_token(
     State(parts): State<Parts>,
-    Json(wish): Json<TokenWish>,
+    Body(wish): Body<TokenWish>,
 ) -> Result<(StatusCode, Json<NewToken>), Problem> {
     if wish.seconds == 0 || wish.seconds > TOKEN_SECONDS_MAX {
         return Err(Problem::bad(format!("seconds: 1 to {TOKEN_SECONDS_MAX} are allowed")));

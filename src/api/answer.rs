@@ -2,8 +2,12 @@
 
 use std::time::SystemTime;
 
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts as Head;
 use axum::response::{IntoResponse, Json, Response};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -28,6 +32,29 @@ pub(super) struct PageOf {
 
 fn hundred() -> usize {
     100
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PageOf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(head: &mut Head, _: &S) -> Result<Self, Problem> {
+        let page = Query::<Self>::try_from_uri(&head.uri);
+        page.map(|Query(page)| page).map_err(|error| Problem::bad(error.body_text()))
+    }
+}
+
+/// A document in a request, whatever its content type says it is.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+        let document = serde_json::from_slice(&bytes);
+        document.map(Self).map_err(|error| Problem::bad(error.to_string()))
+    }
 }
 
 /// A page of a list.

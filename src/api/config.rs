@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path as Named, Query, State};
+use axum::extract::{Path as Named, State};
 use axum::response::Json;
 use serde_json::{Map, Value as Any};
 use toml::{Table, Value};
 
-use super::answer::{Done, List, PageOf, Problem, done};
+use super::answer::{Body, Done, List, PageOf, Problem, done};
 use super::names::{self, GLOBAL, STREAM};
 use super::settings::{hidden, refuse_hidden};
 use crate::config::{ChangeError, Edit, Loaded, Store};
@@ -54,7 +54,7 @@ fn method(loaded: &Loaded) -> &'static str {
 )]
 pub(super) async fn global_patch(
     State(parts): State<Parts>,
-    Json(map): Json<Settings>,
+    Body(map): Body<Settings>,
 ) -> Result<Json<Done>, Problem> {
     let changes = names::ours(GLOBAL, map, false).map_err(Problem::bad)?;
     change(&parts.store, move |_| Ok(edits(Vec::new(), changes))).await
@@ -84,7 +84,7 @@ pub(super) async fn defaults_get(State(parts): State<Parts>) -> Json<Settings> {
 )]
 pub(super) async fn defaults_patch(
     State(parts): State<Parts>,
-    Json(map): Json<Settings>,
+    Body(map): Body<Settings>,
 ) -> Result<Json<Done>, Problem> {
     let changes = names::ours(STREAM, map, true).map_err(Problem::bad)?;
     change(&parts.store, move |_| Ok(edits(vec!["stream_defaults".into()], changes))).await
@@ -100,7 +100,7 @@ pub(super) async fn defaults_patch(
 )]
 pub(super) async fn list(
     State(parts): State<Parts>,
-    Query(page): Query<PageOf>,
+    page: PageOf,
 ) -> Result<Json<List<Settings>>, Problem> {
     let loaded = parts.store.current();
     page.of(loaded.settings.streams.keys().map(|name| shown(&loaded, name)).collect())
@@ -137,7 +137,7 @@ pub(super) async fn get(
 pub(super) async fn add(
     State(parts): State<Parts>,
     Named(name): Named<String>,
-    Json(map): Json<Settings>,
+    Body(map): Body<Settings>,
 ) -> Result<Json<Done>, Problem> {
     let table = whole(map)?;
     change(&parts.store, move |loaded| {
@@ -166,7 +166,7 @@ pub(super) async fn add(
 pub(super) async fn patch(
     State(parts): State<Parts>,
     Named(name): Named<String>,
-    Json(map): Json<Settings>,
+    Body(map): Body<Settings>,
 ) -> Result<Json<Done>, Problem> {
     let changes = names::ours(STREAM, without_name(map), true).map_err(Problem::bad)?;
     change(&parts.store, move |loaded| {
@@ -188,7 +188,7 @@ pub(super) async fn patch(
 pub(super) async fn replace(
     State(parts): State<Parts>,
     Named(stream): Named<String>,
-    Json(map): Json<Settings>,
+    Body(map): Body<Settings>,
 ) -> Result<Json<Done>, Problem> {
     let table = whole(map)?;
     change(&parts.store, move |_| Ok(vec![Edit::Replace { stream, table }])).await

@@ -1,6 +1,6 @@
 //! `/v3/hlsmuxers`: what makes segments of streams.
 
-use axum::extract::{Path as Named, Query, State};
+use axum::extract::{Path as Named, State};
 use axum::response::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -53,7 +53,7 @@ fn muxers(parts: &Parts) -> Vec<HlsMuxer> {
 )]
 pub(super) async fn list(
     State(parts): State<Parts>,
-    Query(page): Query<PageOf>,
+    page: PageOf,
 ) -> Result<Json<List<HlsMuxer>>, Problem> {
     page.of(muxers(&parts))
 }

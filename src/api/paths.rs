@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path as Named, Query, State};
+use axum::extract::{Path as Named, State};
 use axum::response::Json;
 use ingest::StreamName;
 use ingest::hub::StreamStatus;
@@ -119,7 +119,7 @@ pub(super) async fn info(State(parts): State<Parts>) -> Json<Info> {
 )]
 pub(super) async fn list(
     State(parts): State<Parts>,
-    Query(page): Query<PageOf>,
+    page: PageOf,
 ) -> Result<Json<List<PathView>>, Problem> {
     page.of(all(&parts).await)
 }

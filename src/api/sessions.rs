@@ -1,6 +1,6 @@
 //! `/v3/rtmpconns`, `/v3/webrtcsessions` and the like: who is there, one of them, ending one.
 
-use axum::extract::{Path as Named, Query, State};
+use axum::extract::{Path as Named, State};
 use axum::response::Json;
 use ingest::sessions::Sessions;
 use serde::Serialize;
@@ -105,7 +105,7 @@ macro_rules! kind_routes {
             )]
             pub(super) async fn list(
                 State(parts): State<Parts>,
-                Query(page): Query<PageOf>,
+                page: PageOf,
             ) -> Result<Json<List<Session>>, Problem> {
                 super::list(&parts, $kind, page).await
             }

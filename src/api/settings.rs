@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Any};
 use toml::{Table, Value};
 use utoipa::ToSchema;
 
-use super::answer::Problem;
+use super::answer::{Body, Problem};
 use super::names;
 use crate::config::{ChangeError, Edit};
 use crate::status::Parts;
@@ -51,10 +51,8 @@ pub(super) async fn get(State(parts): State<Parts>) -> Json<Any> {
 )]
 pub(super) async fn patch(
     State(parts): State<Parts>,
-    body: axum::body::Bytes,
+    Body(document): Body<Map<String, Any>>,
 ) -> Result<Json<Applied>, Problem> {
-    let document = serde_json::from_slice::<Map<String, Any>>(&body)
-        .map_err(|error| Problem::bad(error.to_string()))?;
     let mut edits = Vec::new();
     collect(&mut edits, &mut Vec::new(), document).map_err(Problem::bad)?;
     let store = Arc::clone(&parts.store);
