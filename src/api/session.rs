@@ -39,36 +39,38 @@ pub(super) struct Session {
     /// As `outboundBytes`, for old clients.
     #[schema(deprecated)]
     bytes_sent: u64,
-    /// Of WebRTC.
-    #[serde(flatten)]
-    webrtc: Option<WebRtc>,
-}
-
-/// What WebRTC sessions have besides.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = SessionWebRtc)]
-struct WebRtc {
-    /// Whether media may flow.
-    peer_connection_established: bool,
-    /// Our address that carries media, or empty.
-    local_candidate: String,
-    /// The peer's, or empty.
-    remote_candidate: String,
-    /// The client's name for itself.
-    user_agent: String,
-    /// RTP packets received.
-    #[serde(rename = "inboundRTPPackets")]
-    inbound_rtp_packets: u64,
-    /// RTP packets that never came.
-    #[serde(rename = "inboundRTPPacketsLost")]
-    inbound_rtp_packets_lost: u64,
-    /// RTP packets sent.
-    #[serde(rename = "outboundRTPPackets")]
-    outbound_rtp_packets: u64,
-    /// RTP packets that the peer reported as lost.
-    #[serde(rename = "outboundRTPPacketsReportedLost")]
-    outbound_rtp_packets_reported_lost: u64,
+    /// WebRTC: whether media may flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    peer_connection_established: Option<bool>,
+    /// WebRTC: our address that carries media, or empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    local_candidate: Option<String>,
+    /// WebRTC: the peer's, or empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    remote_candidate: Option<String>,
+    /// WebRTC: the client's name for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    user_agent: Option<String>,
+    /// WebRTC: RTP packets received.
+    #[serde(rename = "inboundRTPPackets", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    inbound_rtp_packets: Option<u64>,
+    /// WebRTC: RTP packets that never came.
+    #[serde(rename = "inboundRTPPacketsLost", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    inbound_rtp_packets_lost: Option<u64>,
+    /// WebRTC: RTP packets sent.
+    #[serde(rename = "outboundRTPPackets", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    outbound_rtp_packets: Option<u64>,
+    /// WebRTC: RTP packets that the peer reported as lost.
+    #[serde(rename = "outboundRTPPacketsReportedLost", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    outbound_rtp_packets_reported_lost: Option<u64>,
 }
 
 impl Session {
@@ -113,16 +115,14 @@ impl Session {
         Self {
             path: status.stream.base().to_owned(),
             state: if reads { SessionState::Read } else { SessionState::Publish }.as_str(),
-            webrtc: Some(WebRtc {
-                peer_connection_established: status.state == webrtc::SessionState::Connected,
-                local_candidate: candidate(status.local).unwrap_or_default(),
-                remote_candidate: candidate(status.remote).unwrap_or_default(),
-                user_agent: status.user_agent.clone(),
-                inbound_rtp_packets: status.packets_received,
-                inbound_rtp_packets_lost: when(!reads),
-                outbound_rtp_packets: status.packets_sent,
-                outbound_rtp_packets_reported_lost: when(reads),
-            }),
+            peer_connection_established: Some(status.state == webrtc::SessionState::Connected),
+            local_candidate: Some(candidate(status.local).unwrap_or_default()),
+            remote_candidate: Some(candidate(status.remote).unwrap_or_default()),
+            user_agent: Some(status.user_agent.clone()),
+            inbound_rtp_packets: Some(status.packets_received),
+            inbound_rtp_packets_lost: Some(when(!reads)),
+            outbound_rtp_packets: Some(status.packets_sent),
+            outbound_rtp_packets_reported_lost: Some(when(reads)),
             ..Self::new(
                 status.id,
                 status.since,
@@ -146,7 +146,14 @@ impl Session {
             outbound_bytes: outbound,
             bytes_received: inbound,
             bytes_sent: outbound,
-            webrtc: None,
+            peer_connection_established: None,
+            local_candidate: None,
+            remote_candidate: None,
+            user_agent: None,
+            inbound_rtp_packets: None,
+            inbound_rtp_packets_lost: None,
+            outbound_rtp_packets: None,
+            outbound_rtp_packets_reported_lost: None,
         }
     }
 }

@@ -93,10 +93,16 @@ async fn a_publisher_is_listed_found_by_its_id_and_kicked_as_go_livepeer_does() 
     let node = Running::start(|settings| settings.admin.token = "secret".into()).await;
     let api = Api::of(&node.node, "secret").await;
     let mut push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("live1/cam"));
-    node.reader("live1/cam", ingest::hub::Start::LastKey).await;
-
-    let (status, path) = api.get("/v3/paths/get/{name}", "live1/cam").await;
-    assert_eq!(status, StatusCode::OK, "{path}");
+    let end = std::time::Instant::now() + crate::programs::PATIENCE;
+    let path = loop {
+        let (status, path) = api.get("/v3/paths/get/{name}", "live1/cam").await;
+        if status == StatusCode::OK && path["tracks2"].as_array().is_some_and(|all| all.len() == 2)
+        {
+            break path;
+        }
+        assert!(std::time::Instant::now() < end, "the stream does not come: {path}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
     assert_eq!((&path["confName"], &path["ready"]), (&json!("all_others"), &json!(true)));
     assert_eq!(path["source"]["type"], "rtmpConn");
     assert_eq!(path["tracks"], json!(["H264", "MPEG-4 Audio"]));
@@ -134,8 +140,9 @@ async fn every_list_is_there_and_answers_as_the_document_says() {
     })
     .await;
     let api = Api::of(&node.node, "").await;
-    let written = include_str!("../../docs/openapi.json");
-    assert_eq!(api.document.0, serde_json::from_str::<Value>(written).unwrap());
+    let written = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let written: Value = serde_json::from_slice(&std::fs::read(written).unwrap()).unwrap();
+    assert_eq!(api.document.0, written);
     let paths = api.document.0["paths"].as_object().unwrap().clone();
     for (path, item) in paths.iter().filter(|(path, _)| !path.contains('{')) {
         if item.get("get").is_some() {
