@@ -5,7 +5,7 @@ use serde::Serialize;
 /// How a thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub(super) enum State {
     /// As it should be.
     Ok,
     /// It works, but maybe not as somebody wants it.
@@ -16,7 +16,7 @@ pub enum State {
 
 /// What was found out of one thing.
 #[derive(Debug, Serialize)]
-pub struct Finding {
+pub(super) struct Finding {
     pub(super) state: State,
     /// A setting, an address, a client.
     pub(super) subject: String,
