@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -14,9 +14,11 @@ use ingest::StreamName;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use crate::access;
-use crate::config;
+use crate::access::{self, Asked, NodeAccess};
+use crate::api;
+use crate::config::{self, Right};
 use crate::gateway::{UpdateAnswer, UpdateError};
 use crate::status::Parts;
 
@@ -25,21 +27,26 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The routes on 9997.
 pub fn router(parts: Parts, settings: &config::Admin) -> Router {
-    let token = settings.token.clone();
+    let guard_of = Guard { token: settings.token.clone(), access: parts.access.clone() };
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/trace", get(trace))
         .route("/v1/streams/{*path}", post(stream_post).get(stream_get))
         .route("/object_info", get(object_info))
         .merge(crate::recordings::routes())
+        .merge(api::router())
         .with_state(parts)
         .merge(dashboards::pages::console())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn(move |request, next| guard(token.clone(), request, next)))
+        .layer(middleware::from_fn(move |request, next| guard(guard_of.clone(), request, next)))
 }
 
 /// The routes on 9998. Ready until `stop`.
 pub fn metrics_router(parts: Parts, stop: CancellationToken) -> Router {
+    let access = parts.access.clone();
+    let metrics = get(metrics).layer(middleware::from_fn(move |request, next| {
+        guard_metrics(access.clone(), request, next)
+    }));
     let ready = move || async move {
         match stop.is_cancelled() {
             false => (StatusCode::OK, "ready\n"),
@@ -47,32 +54,85 @@ pub fn metrics_router(parts: Parts, stop: CancellationToken) -> Router {
         }
     };
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", metrics)
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(parts)
 }
 
-/// Lets in who may: with a token who has it; without one who is on this machine and was not sent
-/// by a foreign page.
-async fn guard(token: String, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let local = peer.is_some_and(|ip| ip.to_canonical().is_loopback());
-    let allowed = match token.is_empty() {
-        true => local && own_host(request.headers()),
-        false => {
-            let given = request.headers().get(header::AUTHORIZATION);
-            let given = given.and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let (_, password, bearer) = access::from_header(given);
-            let same = |text: &str| bool::from(text.as_bytes().ct_eq(token.as_bytes()));
-            same(&password) || same(&bearer)
-        }
+/// Who may use console and API.
+#[derive(Clone)]
+struct Guard {
+    token: String,
+    access: NodeAccess,
+}
+
+/// Lets in who may: with the token, or as a user who may use the API; where neither is set, who is
+/// on this machine and was not sent by a foreign page.
+async fn guard(guard: Guard, request: Request, next: Next) -> Response {
+    let refused = match refusal(&guard, request.headers(), request.extensions()).await {
+        None => return next.run(request).await,
+        Some(refused) => refused,
     };
-    if allowed {
+    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"millstream\"")];
+    if request.uri().path().starts_with("/v3/") {
+        let body = json!({ "status": "error", "error": "authentication error" });
+        return (StatusCode::UNAUTHORIZED, challenge, Json(body)).into_response();
+    }
+    info!(reason = refused, "not let in to the API");
+    (StatusCode::UNAUTHORIZED, challenge, "not allowed\n").into_response()
+}
+
+/// Why somebody may not use the API.
+async fn refusal(guard: &Guard, headers: &HeaderMap, facts: &Extensions) -> Option<String> {
+    let peer = facts.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
+    let Some(peer) = peer else { return Some("the peer is not known".into()) };
+    if guard.token.is_empty() && !guard.access.guards(Right::Api) {
+        let own = peer.is_loopback() && own_host(headers);
+        return (!own).then(|| "only this machine may".into());
+    }
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (user, password, token) = access::from_header(given.unwrap_or_default());
+    let same = |text: &str| bool::from(text.as_bytes().ct_eq(guard.token.as_bytes()));
+    if !guard.token.is_empty() && (same(&password) || same(&token)) {
+        return None;
+    }
+    let asked = Asked {
+        right: Right::Api,
+        stream: "",
+        ip: peer,
+        user: &user,
+        password: &password,
+        token: &token,
+        query: "",
+    };
+    guard.access.allow(&asked).await.err().map(|refusal| refusal.reason)
+}
+
+/// Where users of the settings may read the metrics, nobody else may.
+async fn guard_metrics(access: NodeAccess, request: Request, next: Next) -> Response {
+    if !access.guards(Right::Metrics) {
         return next.run(request).await;
     }
-    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"millstream\"")];
-    (StatusCode::UNAUTHORIZED, challenge, "not allowed\n").into_response()
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (user, password, token) = access::from_header(given.unwrap_or_default());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let asked = Asked {
+        right: Right::Metrics,
+        stream: "",
+        ip: peer.unwrap_or_else(|| std::net::Ipv4Addr::UNSPECIFIED.into()),
+        user: &user,
+        password: &password,
+        token: &token,
+        query: "",
+    };
+    match access.allow(&asked).await {
+        Ok(()) => next.run(request).await,
+        Err(_) => {
+            let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"millstream\"")];
+            (StatusCode::UNAUTHORIZED, challenge, "not allowed\n").into_response()
+        }
+    }
 }
 
 /// Whether the request names this machine: a page of another site that found a way to loopback

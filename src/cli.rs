@@ -1,10 +1,18 @@
 //! The command line: what a person types and what is printed back.
 
+use std::io::Read as _;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::access::links::{self, Links};
+use crate::access::passwords;
 use crate::config::{Layer, LoadError, Settings, Store};
+use crate::identity::{self, DataDir};
+
+/// Bytes that are read of a password.
+const PASSWORD_BYTES_MAX: u64 = 1024;
 
 /// An edge streaming server with a media-first pipeline.
 #[derive(Debug, Parser)]
@@ -45,6 +53,32 @@ pub enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Make a link that lets somebody watch (or publish) a stream until a time, without an account
+    Link {
+        /// The stream
+        stream: String,
+        /// How long the link is good, in seconds
+        #[arg(long, default_value_t = 3600)]
+        seconds: u64,
+        /// What it allows: read, publish or playback
+        #[arg(long, default_value = "read")]
+        action: String,
+        /// Where people reach the node [default: http:// and http.listen]
+        #[arg(long, value_name = "URL")]
+        base: Option<String>,
+        /// Options of every role
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say which port, address, candidate or client fails, and why
+    Doctor {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Options of every role
+        #[command(flatten)]
+        common: Common,
+    },
     /// Check or print settings
     Config {
         /// What to do with them
@@ -70,6 +104,8 @@ pub enum ConfigAction {
     },
     /// Print the default settings as a file to begin with
     Default,
+    /// Read a password from standard input and print its argon2 hash for `auth`
+    Hash,
 }
 
 /// Options that every role takes.
@@ -128,6 +164,13 @@ impl Common {
 pub fn config(action: &ConfigAction) -> anyhow::Result<()> {
     match action {
         ConfigAction::Default => print!("{}", default_file()?),
+        ConfigAction::Hash => {
+            let mut password = String::new();
+            std::io::stdin().take(PASSWORD_BYTES_MAX).read_to_string(&mut password)?;
+            let password = password.trim_end_matches(['\r', '\n']);
+            anyhow::ensure!(!password.is_empty(), "write the password to standard input");
+            println!("{}", passwords::hash(password).map_err(anyhow::Error::msg)?);
+        }
         ConfigAction::Check { common } => {
             let loaded = common.load(&[], &[])?.current();
             println!("settings are right");
@@ -135,6 +178,33 @@ pub fn config(action: &ConfigAction) -> anyhow::Result<()> {
                 println!("  {name}  ({source})");
             }
         }
+    }
+    Ok(())
+}
+
+/// Runs `link`: prints the addresses with the signature, a line each.
+///
+/// # Errors
+/// A name, an action or a time that is none, and what keeps the secret from being read.
+#[allow(clippy::print_stdout, reason = "printing is what the command is for")]
+pub fn link(
+    stream: &str,
+    seconds: u64,
+    action: &str,
+    base: Option<&str>,
+    common: &Common,
+) -> anyhow::Result<()> {
+    let settings = common.load(&[], &[])?.current().settings.clone();
+    let secret = match settings.auth.link_secret.is_empty() {
+        true => identity::link_secret(&DataDir::open(&settings.data_dir)?)?,
+        false => settings.auth.link_secret.clone(),
+    };
+    let base = base.map_or_else(|| format!("http://{}", settings.http.listen), str::to_owned);
+    let made =
+        links::Made::new(&Links::new(&secret), action, stream, seconds, &base, SystemTime::now())
+            .map_err(anyhow::Error::msg)?;
+    for (kind, url) in &made.urls {
+        println!("{kind}  {url}");
     }
     Ok(())
 }

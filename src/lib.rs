@@ -8,12 +8,15 @@
 
 pub mod access;
 pub mod admin;
+pub mod api;
 pub mod bench;
 pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 mod edge;
+pub mod events;
 pub mod gateway;
 pub mod graphs;
 pub mod hops;
@@ -32,6 +35,7 @@ pub mod pushes;
 mod remote;
 pub mod rpc;
 pub mod sources;
+pub mod signing;
 pub mod status;
 pub mod streams;
 pub mod tls;
@@ -56,6 +60,10 @@ pub fn run(cli: Cli) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {
         Command::Config { action } => cli::config(&action),
+        Command::Link { stream, seconds, action, base, common } => {
+            cli::link(&stream, seconds, &action, base.as_deref(), &common)
+        }
+        Command::Doctor { json, common } => doctor::run(&common.load(&[], &[])?.current(), json),
         Command::Bench { what } => bench::run(what),
         Command::Up { roles, demo, common } => {
             let mut presets = vec![("pipeline.graph", "default")];
@@ -132,6 +140,22 @@ pub fn http_client() -> Result<reqwest::Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
     client.build().context("cannot make an HTTP client")
+}
+
+/// The whole body of an answer, if it has at most `limit` bytes.
+pub(crate) async fn read_body(
+    mut answer: reqwest::Response,
+    limit: usize,
+) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    let fault = |error: reqwest::Error| error.without_url().to_string();
+    while let Some(chunk) = answer.chunk().await.map_err(fault)? {
+        if body.len() + chunk.len() > limit {
+            return Err(format!("the answer has more than {limit} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// A client for other nodes: their certificates are taken as they are ([`tls`]).

@@ -40,6 +40,7 @@ impl Parts {
         self.record_metrics(&mut out);
         self.sources.iter().for_each(|sources| sources.metrics(&mut out));
         self.pushes.iter().for_each(|pushes| pushes.metrics(&mut out));
+        self.webhook_metrics(&mut out);
         self.money_metrics(&mut out).await;
         for hop in Hop::ALL {
             let snapshot = self.hops.snapshot(hop);
@@ -101,6 +102,23 @@ impl Parts {
                 &labels,
                 f64::from(u8::from(recorder.problem.is_some())),
             );
+        }
+    }
+
+    fn webhook_metrics(&self, out: &mut Exposition) {
+        for (index, (_, counters)) in self.events.counters().enumerate() {
+            // URLs may hold secrets: the place in the settings names a webhook.
+            let index = index.to_string();
+            let labels = [("webhook", index.as_str())];
+            let help = "Events that webhooks were told";
+            let value = counters.delivered.load(Ordering::Relaxed);
+            out.counter("millstream_webhook_delivered_total", help, &labels, value as f64);
+            let help = "Attempts to tell a webhook that failed";
+            let value = counters.failed.load(Ordering::Relaxed);
+            out.counter("millstream_webhook_failed_total", help, &labels, value as f64);
+            let help = "Events that no webhook was told: too many, or tried for too long";
+            let value = counters.dropped.load(Ordering::Relaxed);
+            out.counter("millstream_webhook_dropped_total", help, &labels, value as f64);
         }
     }
 

@@ -19,13 +19,15 @@ use tracing::{info, warn};
 use url::Url;
 
 use crate::access::NodeAccess;
+use crate::access::tokens::Tokens;
 use crate::bridge::Bridges;
 use crate::config::{Role, Settings, Store};
 use crate::edge::{self, Edge, cannot_bind};
+use crate::events::{self, Events};
 use crate::gateway::{self, Backend, Gateway};
 use crate::graphs::{self, Graphs};
 use crate::hops::Hops;
-use crate::identity::{Certificate, DataDir};
+use crate::identity::{self, Certificate, DataDir};
 use crate::listen::{self, Speaks};
 use crate::messages::Steering;
 use crate::money::Money;
@@ -94,7 +96,7 @@ impl Node {
             edge::open_to_all(&mut settings);
         }
         let data = DataDir::open(&settings.data_dir)?;
-        let certificate = Certificate::load_or_make(&data, &settings.webrtc.hosts)?;
+        let certificate = Certificate::load_or_make(&data, &settings.tls, &settings.webrtc.hosts)?;
         let versions = codecs::init()?;
         info!(gstreamer = versions.gstreamer, "codecs are ready");
 
@@ -111,8 +113,11 @@ impl Node {
         let streams = StreamSettings::new(&settings).map_err(anyhow::Error::msg)?;
         let followed = streams.clone();
         store.follow(Box::new(move |settings| followed.prepare(settings)));
+        let access = access(&settings, &data, &streams)?;
+        let asked = access.clone();
+        store.follow(Box::new(move |settings| asked.prepare(settings)));
         let mut node = Self {
-            parts: Parts::new(hub, hops, registry, money, streams, Arc::clone(&store)),
+            parts: Parts::new(hub, hops, registry, money, streams, access, Arc::clone(&store)),
             tls: certificate.server_config()?,
             addresses: Addresses::default(),
             tasks: TaskTracker::new(),
@@ -128,10 +133,15 @@ impl Node {
         if node.settings.roles.contains(&Role::Gateway) {
             node.start_gateway(key(&data, "gateway")?).await?;
         }
+        node.start_events()?;
         node.start_admin().await?;
         let until = node.close.clone();
         node.tasks.spawn(async move {
             until.run_until_cancelled(store.watch()).await;
+        });
+        let until = node.close.clone();
+        node.tasks.spawn(async move {
+            until.run_until_cancelled(certificate.watch()).await;
         });
         Ok(node)
     }
@@ -163,8 +173,7 @@ impl Node {
     async fn start_gateway(&mut self, signer: Arc<dyn Signer>) -> Result<()> {
         let settings = self.settings.clone();
         let hub = self.parts.hub.clone();
-        let access: SharedAccess =
-            Arc::new(NodeAccess::new(settings.auth.clone(), crate::http_client()?));
+        let access: SharedAccess = Arc::new(self.parts.access.clone());
         let bridges = Bridges::new(hub.clone());
         self.parts.bridges = Some(bridges.clone());
         let views: Arc<dyn Views> = Arc::new(bridges);
@@ -231,8 +240,8 @@ impl Node {
         let facts = dashboards::pages::NodeFacts {
             version: env!("CARGO_PKG_VERSION"),
             rtmp_port: self.addresses.rtmp.map(|address| address.port()),
-            publish_needs_password: !settings.auth.publish_password.is_empty(),
-            read_needs_password: !settings.auth.read_password.is_empty(),
+            publish_needs_password: settings.auth.guards_publishing(),
+            read_needs_password: settings.auth.guards_reading(),
         };
         let parts = self.parts.clone();
         let rest = live::router(parts.clone(), access).fallback_service(server.router());
@@ -262,6 +271,23 @@ impl Node {
                 }
             }))
         }));
+    }
+
+    /// Webhooks, and what notices what they are told.
+    fn start_events(&mut self) -> Result<()> {
+        let settings = self.settings.events.clone();
+        if settings.webhooks.is_empty() {
+            return Ok(());
+        }
+        let client = crate::http_client()?;
+        let events = Events::start(&settings, &client, &self.tasks, &self.close);
+        self.parts.events = events.map_err(anyhow::Error::msg)?;
+        let (parts, events) = (self.parts.clone(), self.parts.events.clone());
+        let until = self.close.clone();
+        self.tasks.spawn(async move {
+            until.run_until_cancelled(events::watch::run(parts, events, settings.alerts)).await;
+        });
+        Ok(())
     }
 
     /// Console, API, metrics and health.
@@ -346,6 +372,15 @@ impl Node {
             self.close.cancel();
         }
     }
+}
+
+/// Who may do what, with the secret for links and the tokens of the data directory.
+fn access(settings: &Settings, data: &DataDir, streams: &StreamSettings) -> Result<NodeAccess> {
+    let secret = identity::link_secret(data)?;
+    let tokens = Tokens::open(data.join("tokens.json"))?;
+    let client = crate::http_client()?;
+    NodeAccess::new(&settings.auth, secret, tokens, streams.clone(), client)
+        .map_err(anyhow::Error::msg)
 }
 
 /// A key of the node by the role that it is for.

@@ -19,9 +19,11 @@ use payments::{RecipientCounters, SenderCounters};
 use pipeline::graph::Registry;
 use serde::Serialize;
 
+use crate::access::NodeAccess;
 use crate::bridge::{Bridges, Needs};
 use crate::config::Store;
 use crate::edge::srt::ConnectionView;
+use crate::events::Events;
 use crate::gateway::{self, Gateway};
 use crate::hops::{BOUNDS, Hop, Hops};
 use crate::money::{Money, MoneyStatus};
@@ -40,6 +42,10 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// Settings of single streams.
     pub streams: StreamSettings,
+    /// Who may do what.
+    pub access: NodeAccess,
+    /// Who is told what happens.
+    pub events: Events,
     /// Frame times.
     pub hops: Arc<Hops>,
     /// Node classes.
@@ -83,12 +89,15 @@ impl Parts {
         registry: Arc<Registry>,
         money: Money,
         streams: StreamSettings,
+        access: NodeAccess,
         store: Arc<Store>,
     ) -> Self {
         Self {
             hub,
             store,
             streams,
+            access,
+            events: Events::default(),
             hops,
             registry,
             gateway: None,
@@ -112,6 +121,11 @@ impl Parts {
     /// Since when the node runs.
     pub fn uptime(&self) -> Duration {
         self.started.0.elapsed()
+    }
+
+    /// When the node was started.
+    pub fn started(&self) -> SystemTime {
+        self.started.1
     }
 
     /// Everything at this moment.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ingest::StreamName;
+use parking_lot::RwLock;
 use regex::Regex;
 use toml::{Table, Value};
 use tracing::warn;
@@ -19,10 +20,15 @@ use crate::config::{ALL_OTHERS, Commit, Settings, Stream, pattern};
 /// Groups of an expression that values may name, as `$G1` and so on.
 const GROUPS_MAX: usize = 9;
 
+/// Streams with settings that came with the permission to publish.
+const ANSWERED_MAX: usize = 10_000;
+
 /// Settings of streams. Cloning shares them.
 #[derive(Clone)]
 pub struct StreamSettings {
     compiled: Arc<ArcSwap<Compiled>>,
+    /// Laid over them while a publisher writes.
+    answered: Arc<RwLock<HashMap<String, Table>>>,
 }
 
 /// The settings of one stream.
@@ -55,7 +61,8 @@ impl StreamSettings {
     /// An expression that cannot be compiled.
     pub fn new(settings: &Settings) -> Result<Self, String> {
         let compiled = Compiled::new(settings)?;
-        Ok(Self { compiled: Arc::new(ArcSwap::from_pointee(compiled)) })
+        let compiled = Arc::new(ArcSwap::from_pointee(compiled));
+        Ok(Self { compiled, answered: Arc::default() })
     }
 
     /// Makes other settings ready ([`crate::config::Store::follow`]).
@@ -67,6 +74,29 @@ impl StreamSettings {
         Ok(Box::new(move || compiled.store(new)))
     }
 
+    /// Notes what the owner said of a stream when its publisher was let in; with `None` what was
+    /// said of an earlier one is forgotten.
+    ///
+    /// # Errors
+    /// Settings that are none, and too many streams with settings of their own.
+    pub fn answer(&self, name: &StreamName, settings: Option<&Table>) -> Result<(), String> {
+        let mut answered = self.answered.write();
+        answered.remove(name.base());
+        let Some(settings) = settings else { return Ok(()) };
+        if answered.len() >= ANSWERED_MAX {
+            return Err(format!("{ANSWERED_MAX} streams have settings of their own, the limit"));
+        }
+        overlaid(&self.configured(name).settings, settings)
+            .map_err(|error| format!("settings of {name}: {error}"))?;
+        answered.insert(name.base().to_owned(), settings.clone());
+        Ok(())
+    }
+
+    /// Forgets what was said of a stream that is no more.
+    pub fn forget(&self, name: &StreamName) {
+        self.answered.write().remove(name.base());
+    }
+
     /// The settings of a stream.
     pub fn of(&self, name: &StreamName) -> Arc<Stream> {
         self.find(name).settings
@@ -74,6 +104,21 @@ impl StreamSettings {
 
     /// The settings of a stream, and where they come from.
     pub fn find(&self, name: &StreamName) -> Found {
+        let found = self.configured(name);
+        let answered = self.answered.read();
+        let over = answered.get(name.base());
+        match over.map(|table| overlaid(&found.settings, table)) {
+            Some(Ok(settings)) => Found { settings: Arc::new(settings), ..found },
+            Some(Err(error)) => {
+                warn!(stream = %name, error, "what was said of a stream makes no settings");
+                found
+            }
+            None => found,
+        }
+    }
+
+    /// Without what was said when the publisher was let in.
+    fn configured(&self, name: &StreamName) -> Found {
         let compiled = self.compiled.load();
         let found = |entry: &Entry| Found {
             key: Some(entry.key.clone()),
@@ -105,6 +150,13 @@ impl StreamSettings {
             None => Found { key: None, settings: Arc::clone(&compiled.defaults) },
         }
     }
+}
+
+/// Settings with others laid over them.
+fn overlaid(settings: &Stream, over: &Table) -> Result<Stream, String> {
+    let mut table = Table::try_from(settings).map_err(|error| error.to_string())?;
+    lay_over(&mut table, over.clone());
+    table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
 }
 
 impl Compiled {
@@ -232,6 +284,22 @@ mod tests {
         streams.prepare(&settings("[stream_defaults]\ngraph = \"none\"")).unwrap()();
         assert_eq!(graph(&streams, "cam"), (None, Some("none".into())));
         assert!(streams.prepare(&settings("[streams.'~(']")).is_err());
+    }
+
+    #[test]
+    fn what_came_with_the_permission_is_laid_over_until_the_next_publisher() {
+        let streams = StreamSettings::new(&settings("[streams.cam]\ntake_over = true\n")).unwrap();
+        let name = StreamName::parse("cam").unwrap();
+        let over: Table = "graph = \"passthrough\"".parse().unwrap();
+        streams.answer(&name, Some(&over)).unwrap();
+        let now = streams.of(&name);
+        assert_eq!((now.graph.as_deref(), now.take_over), (Some("passthrough"), Some(true)));
+        streams.prepare(&settings("[streams.cam]\ngraph = \"none\"\n")).unwrap()();
+        assert_eq!(streams.of(&name).graph.as_deref(), Some("passthrough"));
+        let wrong: Table = "grap = \"x\"".parse().unwrap();
+        assert!(streams.answer(&name, Some(&wrong)).unwrap_err().contains("grap"));
+        streams.answer(&name, None).unwrap();
+        assert_eq!(streams.of(&name).graph.as_deref(), Some("none"));
     }
 
     #[test]

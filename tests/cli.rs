@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const REFUSED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Settings that keep a node's listeners off the ports that a person may be using.
-const FREE_PORTS: [&str; 11] = [
+const FREE_PORTS: [&str; 12] = [
     "rtmp.listen=127.0.0.1:0",
     "srt.listen=127.0.0.1:0",
     "rtmps.listen=127.0.0.1:0",
@@ -23,6 +23,7 @@ const FREE_PORTS: [&str; 11] = [
     "rtsps.listen=127.0.0.1:0",
     "http.listen=127.0.0.1:0",
     "webrtc.listen=127.0.0.1:0",
+    "playback.listen=127.0.0.1:0",
     "admin.listen=127.0.0.1:0",
     "metrics.listen=127.0.0.1:0",
     "orchestrator.listen=127.0.0.1:0",
@@ -247,6 +248,42 @@ fn a_graph_that_is_not_right_stops_the_start_and_is_named() {
     let graph = shell.file("g.json", r#"{"1":{"class_type":"Nope","inputs":{}}}"#);
     let said = shell.refused(&[&format!("pipeline.graph={graph}")]);
     assert!(said.contains("g.json") && said.contains("Nope"), "{said}");
+}
+
+#[test]
+fn a_password_is_hashed_from_standard_input_and_a_link_is_made() {
+    let shell = Shell::new();
+    let mut command = shell.command(&["config", "hash"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"secret\n").unwrap();
+    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert!(said.starts_with("argon2:$argon2id$"), "{said}");
+    let setting = format!("auth.publish_password={}", said.trim());
+    printed(&shell.run(&["config", "check", "--set", &setting]));
+    let said = refusal(&shell.run(&["config", "check", "--set", "auth.read_password=argon2:x"]));
+    assert!(said.contains("auth.read_password"), "{said}");
+
+    let said = printed(&shell.run(&["link", "a/cam", "--base", "https://h.example"]));
+    assert!(said.contains("hls  https://h.example/a/cam/index.m3u8?exp="), "{said}");
+    let said = refusal(&shell.run(&["link", "cam", "--seconds", "0"]));
+    assert!(said.contains("seconds"), "{said}");
+}
+
+#[test]
+fn doctor_names_the_port_that_is_taken_and_what_helps() {
+    let shell = Shell::new();
+    let sets: Vec<&str> = FREE_PORTS.iter().flat_map(|set| ["--set", set]).collect();
+    let args = [&["doctor"][..], &sets].concat();
+    let said = printed(&shell.run(&args));
+    assert!(said.contains("ok     rtmp.listen"), "{said}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let set = format!("rtmp.listen={address}");
+    let output = shell.run(&[&args[..], &["--json", "--set", &set]].concat());
+    assert!(!output.status.success());
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let fault = lines.lines().find(|line| line.contains("\"fails\"")).unwrap();
+    assert!(fault.contains(&address) && fault.contains("another program"), "{fault}");
 }
 
 /// `docs/settings.md` has a row `| setting | default | ... |` for each setting, with the default

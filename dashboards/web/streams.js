@@ -73,6 +73,8 @@ export function credentials(kind) {
   const query = new URLSearchParams(location.search);
   const token = query.get("token") ?? query.get("jwt");
   if (token) return token;
+  const [end, signature] = [query.get("exp"), query.get("sig")];
+  if (signature) return `exp=${end}&sig=${signature}`;
   const [user, password] = [query.get("user"), query.get("pass")];
   if (password) return user ? `${user}:${password}` : password;
   try {

@@ -242,7 +242,7 @@ impl Drop for Open {
 }
 
 /// Keys of a query whose values are credentials.
-const SECRETS: [&str; 6] = ["user", "pass", "password", "token", "jwt", "signature"];
+const SECRETS: [&str; 7] = ["user", "pass", "password", "token", "jwt", "signature", "sig"];
 
 /// A URL's query without what may be a credential.
 pub fn without_secrets(query: &str) -> String {

@@ -20,12 +20,15 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
             "roles is empty: name gateway, orchestrator or both".into(),
         ));
     }
-    let auth = &settings.auth;
-    let guarded = !auth.publish_password.is_empty() || !auth.webhook.url.is_empty();
+    if settings.tls.certificate.as_os_str().is_empty() != settings.tls.key.as_os_str().is_empty() {
+        return Err(LoadError::Conflict("tls.certificate and tls.key go together".into()));
+    }
+    crate::access::check(&settings.auth).map_err(LoadError::Conflict)?;
+    let guarded = settings.auth.guards_publishing();
     if settings.public && settings.roles.contains(&Role::Gateway) && !guarded {
         return Err(LoadError::Conflict(
-            "public needs auth.publish_password or auth.webhook.url: without one anybody could \
-             publish here"
+            "public needs auth.publish_password, auth.users, auth.jwt.jwks or auth.webhook.url: \
+             without one anybody could publish here"
                 .into(),
         ));
     }

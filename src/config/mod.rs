@@ -5,7 +5,9 @@
 //! directory, file, default (interfaces, section 7). Everything below gets a typed section. The
 //! [`Store`] holds the settings in force and changes them while the node runs.
 
+mod auth;
 mod check;
+mod events;
 mod hls;
 mod journal;
 mod layers;
@@ -17,8 +19,11 @@ mod remote;
 mod settings;
 mod srt;
 mod store;
+mod tls;
 
+pub use auth::{Auth, Jwt, Permission, Right, User, Webhook};
 pub use check::{ALL_OTHERS, pattern};
+pub use events::{Alerts, EventHook, Events};
 pub use hls::Hls;
 pub use journal::{Edit, Journal};
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
@@ -28,8 +33,9 @@ pub use record::{Playback, Recordings};
 pub use remote::{PUSH_SCHEMES, Push, SOURCE_SCHEMES, Transport, check_push};
 pub use rtsp::{Rtsp, Rtsps};
 pub use settings::{
-    Admin, Auth, Gateway, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments, Pipeline,
-    Role, Settings, Stream, Webhook,
+    Admin, Gateway, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments, Pipeline, Role,
+    Settings, Stream,
 };
 pub use srt::Srt;
 pub use store::{Applied, ChangeError, Commit, Follower, Store, is_live};
+pub use tls::Tls;

@@ -7,6 +7,8 @@ use indexmap::IndexMap;
 use payments::price::{PricePerPixel, Wei};
 use serde::{Deserialize, Serialize};
 
+use super::auth::Auth;
+use super::events::Events;
 use super::hls::Hls;
 use super::money::{Amount, Price};
 use super::protocols::{Http, Rtmp, Rtmps, WebRtc};
@@ -14,6 +16,7 @@ use super::record::{Playback, Recordings};
 use super::remote::{Push, Transport};
 use super::rtsp::{Rtsp, Rtsps};
 use super::srt::Srt;
+use super::tls::Tls;
 
 /// What a process is. Any set of them runs in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +42,8 @@ pub struct Settings {
     pub drain_seconds: u64,
     /// Logs.
     pub log: Logging,
+    /// The certificate of TLS listeners.
+    pub tls: Tls,
     /// RTMP listener.
     pub rtmp: Rtmp,
     /// SRT listener.
@@ -65,6 +70,8 @@ pub struct Settings {
     pub metrics: Metrics,
     /// Who may publish and read.
     pub auth: Auth,
+    /// Who is told what happens to streams.
+    pub events: Events,
     /// The gateway role.
     pub gateway: Gateway,
     /// The orchestrator role.
@@ -90,6 +97,7 @@ impl Default for Settings {
             public: false,
             drain_seconds: 5,
             log: Logging::default(),
+            tls: Tls::default(),
             rtmp: Rtmp::default(),
             srt: Srt::default(),
             rtmps: Rtmps::default(),
@@ -103,6 +111,7 @@ impl Default for Settings {
             admin: Admin::default(),
             metrics: Metrics::default(),
             auth: Auth::default(),
+            events: Events::default(),
             gateway: Gateway::default(),
             orchestrator: Orchestrator::default(),
             payments: Payments::default(),
@@ -182,38 +191,6 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self { listen: loopback(9998) }
-    }
-}
-
-/// Who may publish and read. Without credentials and callback everybody may.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Auth {
-    /// User name asked of publishers; empty: none.
-    pub publish_user: String,
-    /// Password asked of publishers, also accepted as a bearer token.
-    pub publish_password: String,
-    /// User name asked of viewers; empty: none.
-    pub read_user: String,
-    /// Password asked of viewers, also accepted as a bearer token.
-    pub read_password: String,
-    /// Callback that decides instead.
-    pub webhook: Webhook,
-}
-
-/// A callback over HTTP.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Webhook {
-    /// Where the question is posted; empty: nowhere.
-    pub url: String,
-    /// Milliseconds until no answer means no.
-    pub timeout_ms: u64,
-}
-
-impl Default for Webhook {
-    fn default() -> Self {
-        Self { url: String::new(), timeout_ms: 3000 }
     }
 }
 

@@ -27,7 +27,7 @@ const FILE_SPACING: Duration = Duration::from_secs(1);
 const JOURNAL_BYTES_MAX: u64 = 4 << 20;
 
 /// Sections whose changes are applied while the node runs; everything else needs a restart.
-const LIVE: [&str; 3] = ["stream_defaults", "streams", "pipeline.graph"];
+const LIVE: [&str; 4] = ["auth", "stream_defaults", "streams", "pipeline.graph"];
 
 /// Why settings were not changed.
 #[derive(Debug, thiserror::Error)]

@@ -141,3 +141,35 @@ async fn a_second_publisher_takes_over_where_the_settings_say_so() {
     node.until_idle().await;
     node.stop().await;
 }
+
+/// The certificate that the node shows on its HTTPS port.
+async fn shown(node: &Running) -> Vec<u8> {
+    let config = millstream::tls::peer_config(&[b"http/1.1"]);
+    let address = node.node.addresses().http.unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let name = rustls::pki_types::ServerName::from(address.ip());
+    let stream = connector.connect(name, stream).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_shown_while_the_node_runs() {
+    let mut data = std::path::PathBuf::new();
+    let node = Running::start(|settings| data.clone_from(&settings.data_dir)).await;
+    let first = shown(&node).await;
+    let made = rcgen::generate_simple_self_signed(vec!["other".to_owned()]).unwrap();
+    std::fs::write(data.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(data.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let end = std::time::Instant::now() + crate::programs::PATIENCE;
+    loop {
+        let now = shown(&node).await;
+        if now != first {
+            assert_eq!(now, made.cert.der().to_vec());
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "the old certificate stays");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    node.stop().await;
+}

@@ -1,0 +1,417 @@
+//! `millstream doctor`: says which port, address, candidate or client fails, and why.
+//!
+//! Without a running node the listeners' addresses are tried; with one (it answers on `admin.listen`) its
+//! listeners are called and its clients looked at. Nothing is changed.
+
+mod findings;
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use url::Url;
+
+use crate::access::tokens::Tokens;
+use crate::config::{Loaded, Settings};
+use crate::identity::{Certificate, DataDir};
+use findings::{Finding, Findings, State};
+
+/// How long anything may take that is tried.
+const TRY_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a WebRTC client may take to connect before something must be wrong.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Looks at everything, prints it, and says whether all is well.
+///
+/// # Errors
+/// When something fails.
+#[allow(clippy::print_stdout, reason = "printing is what the command is for")]
+pub fn run(loaded: &Loaded, json: bool) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let findings = runtime.block_on(look(loaded))?;
+    for finding in &findings {
+        match json {
+            true => println!("{}", serde_json::to_string(finding)?),
+            false => {
+                let word = match finding.state {
+                    State::Ok => "ok   ",
+                    State::Note => "note ",
+                    State::Fails => "FAILS",
+                };
+                println!("{word}  {}: {}", finding.subject, finding.text);
+            }
+        }
+    }
+    let failed = findings.iter().filter(|finding| finding.state == State::Fails).count();
+    anyhow::ensure!(failed == 0, "{failed} of {} checks failed", findings.len());
+    Ok(())
+}
+
+async fn look(loaded: &Loaded) -> Result<Vec<Finding>> {
+    let settings = &loaded.settings;
+    let mut found = Findings::default();
+    let client = crate::http_client()?;
+    let status = running(&client, settings).await;
+    match &status {
+        Some(status) => {
+            let version = status["node"]["version"].as_str().unwrap_or_default();
+            found.add(
+                State::Ok,
+                "node",
+                format!("Millstream {version} runs on {}", settings.admin.listen),
+            );
+        }
+        None => found.add(
+            State::Note,
+            "node",
+            format!(
+                "none answers on {} with these settings: addresses are tried",
+                settings.admin.listen
+            ),
+        ),
+    }
+    files(settings, &mut found);
+    for listener in listeners(loaded) {
+        match &status {
+            Some(_) => called(&listener, &mut found).await,
+            None => tried(&listener, &mut found),
+        }
+    }
+    candidates(settings, status.is_some(), &mut found);
+    programs(settings, &mut found);
+    others(&client, settings, &mut found).await;
+    if let Some(status) = status {
+        streams(&status, &mut found);
+        clients(&client, settings, &mut found).await;
+    }
+    Ok(found.0)
+}
+
+/// The status of the node that runs with these settings.
+async fn running(client: &reqwest::Client, settings: &Settings) -> Option<Value> {
+    ask(client, settings, "v1/status").await.ok().filter(|status| status["node"].is_object())
+}
+
+async fn ask(client: &reqwest::Client, settings: &Settings, path: &str) -> Result<Value> {
+    let mut address = settings.admin.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let mut request = client.get(format!("http://{address}/{path}")).timeout(TRY_LIMIT);
+    if !settings.admin.token.is_empty() {
+        request = request.bearer_auth(&settings.admin.token);
+    }
+    Ok(request.send().await?.error_for_status()?.json().await?)
+}
+
+fn files(settings: &Settings, found: &mut Findings) {
+    let subject = format!("data_dir {}", settings.data_dir.display());
+    let data = match DataDir::open(&settings.data_dir) {
+        Ok(data) => data,
+        Err(error) => return found.add(State::Fails, subject, format!("{error:#}")),
+    };
+    found.add(State::Ok, subject, "can be written");
+    let tokens = Tokens::open(data.join("tokens.json")).map(drop);
+    found.result("tokens.json", "can be read", tokens.map_err(|error| format!("{error:#}")));
+    let certificate = Certificate::load_or_make(&data, &settings.tls, &settings.webrtc.hosts);
+    let certificate = certificate.map(drop).map_err(|error| format!("{error:#}"));
+    found.result("certificate", "fits its key", certificate);
+    if settings.tls.certificate.as_os_str().is_empty() {
+        let text = "it is self-signed: browsers ask before they show a page over HTTPS, and cameras \
+                    of phones need HTTPS; set tls.certificate and tls.key";
+        found.add(State::Note, "certificate", text);
+    }
+}
+
+/// A listener of the settings.
+struct Listener {
+    setting: String,
+    address: SocketAddr,
+    udp: bool,
+}
+
+/// Every `listen` of a section that is not switched off.
+fn listeners(loaded: &Loaded) -> Vec<Listener> {
+    let mut list = Vec::new();
+    for (section, value) in &loaded.table {
+        let Some(table) = value.as_table() else { continue };
+        let off = table.get("enabled").and_then(toml::Value::as_bool) == Some(false);
+        let address = table.get("listen").and_then(toml::Value::as_str);
+        let Some(mut address) = address.and_then(|text| text.parse::<SocketAddr>().ok()) else {
+            continue;
+        };
+        if off {
+            continue;
+        }
+        // As `public` does it.
+        if loaded.settings.public && section != "admin" && section != "metrics" {
+            address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+        }
+        let setting = format!("{section}.listen");
+        let udp = section == "webrtc" || section == "srt";
+        list.push(Listener { setting: setting.clone(), address, udp });
+        if section == "webrtc" && loaded.settings.webrtc.tcp {
+            list.push(Listener { setting, address, udp: false });
+        }
+    }
+    list
+}
+
+impl Listener {
+    fn subject(&self) -> String {
+        let kind = if self.udp { "udp" } else { "tcp" };
+        format!("{} {}/{kind}", self.setting, self.address)
+    }
+}
+
+/// Whether the address can be had.
+fn tried(listener: &Listener, found: &mut Findings) {
+    let bound = match listener.udp {
+        true => UdpSocket::bind(listener.address).map(drop),
+        false => TcpListener::bind(listener.address).map(drop),
+    };
+    let why = |error: std::io::Error| match error.kind() {
+        ErrorKind::AddrInUse => {
+            "another program has this port: end it, or choose another port".to_owned()
+        }
+        ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        ErrorKind::PermissionDenied => {
+            "the system does not allow it: ports below 1024 need more rights".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    found.result(listener.subject(), "can be had", bound.map_err(why));
+}
+
+/// Whether the running node answers there.
+async fn called(listener: &Listener, found: &mut Findings) {
+    let mut address = listener.address;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    if listener.udp {
+        // Nobody answers a stranger over UDP; that the port is taken is what can be known.
+        let bound = UdpSocket::bind(address);
+        let taken = bound.err().is_some_and(|error| error.kind() == ErrorKind::AddrInUse);
+        let fault = "nobody listens there: the node runs with other settings".to_owned();
+        return found.result(
+            listener.subject(),
+            "is served",
+            if taken { Ok(()) } else { Err(fault) },
+        );
+    }
+    let result = match tokio::time::timeout(TRY_LIMIT, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("nobody answers there: {error}")),
+        Err(_) => Err(format!("nobody answers there within {TRY_LIMIT:?}")),
+    };
+    found.result(listener.subject(), "is served", result);
+}
+
+/// The addresses that WebRTC peers are offered.
+fn candidates(settings: &Settings, runs: bool, found: &mut Findings) {
+    let listen = match settings.public {
+        true => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), settings.webrtc.listen.port()),
+        false => settings.webrtc.listen,
+    };
+    if listen.ip().is_loopback() {
+        let text =
+            "only this machine is offered an address for media: set webrtc.listen or use --public";
+        found.add(State::Note, format!("candidate {listen}"), text);
+    }
+    let own = match listen.ip().is_unspecified() {
+        true => own_address(),
+        false => Some(listen.ip()),
+    };
+    let private = own.is_some_and(|ip| match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    });
+    if private && settings.webrtc.hosts.is_empty() {
+        let text = "is a private address: peers on the internet cannot reach it; set webrtc.hosts to the \
+                    public address and open the port, over UDP and TCP";
+        let own = own.map(|ip| SocketAddr::new(ip, listen.port()).to_string()).unwrap_or_default();
+        found.add(State::Note, format!("candidate {own}"), text);
+    }
+    if runs {
+        return;
+    }
+    for ip in own.into_iter().chain(settings.webrtc.hosts.iter().copied()) {
+        let candidate = SocketAddr::new(ip, listen.port());
+        match there_and_back(listen, ip) {
+            Ok(true) => found.add(State::Ok, format!("candidate {candidate}"), "UDP sent there arrives"),
+            Ok(false) => found.add(
+                State::Note,
+                format!("candidate {candidate}"),
+                "UDP sent there from this machine does not arrive: it is not this machine's, the port is \
+                 closed, or the router does not send it back in; try from outside",
+            ),
+            Err(error) => found.add(State::Fails, format!("candidate {candidate}"), error),
+        }
+    }
+}
+
+/// Whether a datagram to the candidate arrives at the listener's address.
+fn there_and_back(listen: SocketAddr, candidate: IpAddr) -> Result<bool, String> {
+    let fault = |error: std::io::Error| format!("cannot be tried: {error}");
+    let receiver = UdpSocket::bind(listen).map_err(fault)?;
+    receiver.set_read_timeout(Some(TRY_LIMIT)).map_err(fault)?;
+    let port = receiver.local_addr().map_err(fault)?.port();
+    let from = SocketAddr::new(
+        if candidate.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            std::net::Ipv6Addr::UNSPECIFIED.into()
+        },
+        0,
+    );
+    let sender = UdpSocket::bind(from).map_err(fault)?;
+    let word = rand::random::<[u8; 16]>();
+    sender.send_to(&word, SocketAddr::new(candidate, port)).map_err(fault)?;
+    let mut buffer = [0; 64];
+    let received = receiver.recv_from(&mut buffer);
+    Ok(received.is_ok_and(|(length, _)| buffer[..length] == word))
+}
+
+/// The address that this machine speaks from to the world. Nothing is sent.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // TEST-NET-1 (RFC 5737): routed like everything else, and nobody's.
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Libraries that are found at run time.
+fn programs(settings: &Settings, found: &mut Findings) {
+    match codecs::init() {
+        Ok(versions) => found.add(State::Ok, "GStreamer", versions.gstreamer.clone()),
+        Err(error) => found.add(State::Fails, "GStreamer", format!("{error:#}")),
+    }
+    let given = &settings.pipeline.onnxruntime;
+    match gpu::onnx::Runtime::open((!given.as_os_str().is_empty()).then_some(given)) {
+        Ok(_) => found.add(State::Ok, "ONNX Runtime", "models can be run"),
+        Err(error) => {
+            found.add(State::Note, "ONNX Runtime", format!("models cannot be run: {error}"))
+        }
+    }
+}
+
+/// Other programs that the settings name.
+async fn others(client: &reqwest::Client, settings: &Settings, found: &mut Findings) {
+    let auth = &settings.auth;
+    if !auth.jwt.jwks.is_empty() {
+        let answer = client.get(&auth.jwt.jwks).timeout(TRY_LIMIT).send().await;
+        let answer = answer.and_then(reqwest::Response::error_for_status).map(drop);
+        let answer =
+            answer.map_err(|error| format!("the keys cannot be had: {}", error.without_url()));
+        found.result("auth.jwt.jwks", "answers", answer);
+    }
+    let hooks = settings.events.webhooks.iter().enumerate();
+    let named = hooks.map(|(index, hook)| (format!("events.webhooks[{index}]"), &hook.url));
+    let callback = [("auth.webhook.url".to_owned(), &auth.webhook.url)];
+    for (name, url) in callback.into_iter().chain(named).filter(|(_, url)| !url.is_empty()) {
+        found.result(
+            name,
+            "can be reached",
+            reached(url).await.map_err(|error| format!("{error:#}")),
+        );
+    }
+}
+
+/// Whether somebody listens at a URL's host and port.
+async fn reached(url: &str) -> Result<()> {
+    let url = Url::parse(url)?;
+    let host = url.host_str().context("the URL has no host")?;
+    let port = url.port_or_known_default().context("the URL has no port")?;
+    let called = tokio::time::timeout(TRY_LIMIT, TcpStream::connect((host, port))).await;
+    called.with_context(|| format!("no answer within {TRY_LIMIT:?}"))??;
+    Ok(())
+}
+
+/// Streams that cost more than they need, and why.
+fn streams(status: &Value, found: &mut Findings) {
+    for stream in status["streams"].as_array().into_iter().flatten() {
+        let name = format!("stream {}", stream["name"].as_str().unwrap_or_default());
+        if let Some(why) = stream["webrtc"]["picture_reencoded"].as_str() {
+            found.add(State::Note, name, format!("is re-encoded for viewers over WebRTC: {why}"));
+        }
+    }
+}
+
+/// Clients that do not get through.
+async fn clients(client: &reqwest::Client, settings: &Settings, found: &mut Findings) {
+    let list = match ask(client, settings, "v3/webrtcsessions/list?itemsPerPage=1000").await {
+        Ok(list) => list,
+        Err(error) => return found.add(State::Fails, "clients", format!("{error:#}")),
+    };
+    for session in list["items"].as_array().into_iter().flatten() {
+        let text = |key: &str| session[key].as_str().unwrap_or_default();
+        let began = humantime::parse_rfc3339(text("created")).unwrap_or_else(|_| SystemTime::now());
+        let late = began.elapsed().unwrap_or_default() > CONNECT_LIMIT;
+        if session["peerConnectionEstablished"] == true || !late {
+            continue;
+        }
+        let subject = format!("client {} of {}", text("remoteAddr"), text("path"));
+        let port = settings.webrtc.listen.port();
+        let why = match text("remoteCandidate") {
+            "" => format!(
+                "no packet of it came to port {port}: it is offered no address that it can reach, or UDP \
+                 and TCP are closed on the way"
+            ),
+            path => format!(
+                "its checks come from {path}, and the DTLS handshake does not end: something on the way \
+                 lets small packets through only, or it lost what we answered"
+            ),
+        };
+        found.add(State::Fails, subject, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Layer;
+
+    fn loaded(sets: &[(&str, &str)]) -> Loaded {
+        let layers = sets.iter().map(|(key, value)| Layer::flag(key, value)).collect();
+        Loaded::from_layers(layers).unwrap()
+    }
+
+    #[test]
+    fn a_port_that_another_program_has_is_named_and_an_address_of_nobody_too() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let loaded = loaded(&[("rtmp.listen", &address), ("hls.enabled", "false")]);
+        let listeners = listeners(&loaded);
+        let rtmp = listeners.iter().find(|l| l.setting == "rtmp.listen").unwrap();
+        let mut found = Findings::default();
+        tried(rtmp, &mut found);
+        let nobody = Listener {
+            setting: "srt.listen".into(),
+            address: "192.0.2.7:8890".parse().unwrap(),
+            udp: true,
+        };
+        tried(&nobody, &mut found);
+        let [first, second] = &found.0[..] else { panic!("{:?}", found.0) };
+        assert_eq!((first.state, second.state), (State::Fails, State::Fails));
+        assert!(
+            first.subject.contains(&address) && first.text.contains("another program"),
+            "{first:?}"
+        );
+        assert!(second.text.contains("no such address"), "{second:?}");
+        let webrtc = listeners.iter().filter(|l| l.setting == "webrtc.listen");
+        assert_eq!(webrtc.map(|l| l.udp).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn a_candidate_of_this_machine_is_reached_and_that_of_nobody_is_not() {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        assert_eq!(there_and_back(listen, Ipv4Addr::LOCALHOST.into()), Ok(true));
+        // Another address of the loopback network: sent, and not to this socket.
+        assert_eq!(there_and_back(listen, Ipv4Addr::new(127, 0, 0, 9).into()), Ok(false));
+    }
+}
