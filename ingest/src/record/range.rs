@@ -227,9 +227,9 @@ fn gather(found: &[Found], start: Moment, end: Moment, fragmented: bool) -> Resu
         }
         true => {
             let (init, fragments) = layout.fragmented()?;
-            let fragments = fragments.into_iter().flat_map(|(head, runs)| {
-                [Piece::Made(head)].into_iter().chain(runs.into_iter().map(Piece::Stored))
-            });
+            let fragments = fragments
+                .into_iter()
+                .flat_map(|fragment| [Piece::Made(fragment.head), Piece::Stored(fragment.media)]);
             [Piece::Made(init)].into_iter().chain(fragments).collect()
         }
     };

@@ -368,3 +368,62 @@ async fn old_segments_go_and_those_of_others_stay() {
     assert!(matches!(again, Err(ShelfError::NotFound)));
     stage.stop().await;
 }
+
+/// What a player gets.
+async fn ask(router: &axum::Router, uri: &str) -> (http::StatusCode, Bytes) {
+    let mut request = http::Request::get(uri).body(axum::body::Body::empty()).unwrap();
+    let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+    let answer = tower::ServiceExt::oneshot(router.clone(), request).await.unwrap();
+    let status = answer.status();
+    (status, axum::body::to_bytes(answer.into_body(), 1 << 24).await.unwrap())
+}
+
+#[tokio::test]
+async fn ranges_over_segments_hold_each_picture_once() {
+    let stage = Stage::new(Rule { segment: Duration::from_secs(2), ..rule() });
+    let mut writer = stage.publish().await;
+    // As if they had come in their own time until now.
+    let first = Instant::now() - Duration::from_millis(7500);
+    for n in 0..225 {
+        let came = first + Duration::from_secs(1) * n as u32 / 30;
+        writer.write(Packet { arrived: came, ..picture(n, n * 3000) });
+        writer.write(Packet { arrived: came, ..sound(n * 3000) });
+    }
+    drop(writer);
+    stage.until_ended().await;
+    let config = playback::Config { origins: vec!["*".into()], transfers_max: 4 };
+    let access = Arc::new(crate::auth::Open);
+    let router = playback::router(stage.recordings.clone(), access, &config);
+    let (status, listed) = ask(&router, "/list?path=studio/cam").await;
+    assert_eq!(status, http::StatusCode::OK);
+    let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+    let [span] = &listed.as_array().unwrap()[..] else { panic!("one range: {listed:#}") };
+    assert!((span["duration"].as_f64().unwrap() - 7.5).abs() < 0.1, "{listed:#}");
+    let found = stage.found().await;
+    assert_eq!(found.len(), 4);
+    let begin = found[0].start;
+    let file = stage.dir.path().join("range.mp4");
+    let range = async |start: Moment, seconds: f64, more: &str| {
+        let uri = format!("/get?path=studio/cam&start={start}&duration={seconds}{more}");
+        let (status, bytes) = ask(&router, &uri).await;
+        assert_eq!(status, http::StatusCode::OK, "{bytes:?}");
+        std::fs::write(&file, &bytes).unwrap();
+        bytes
+    };
+    range(begin, 7.6, "").await;
+    let (index, pictures, sounds) = read(&file);
+    assert_eq!((pictures, sounds), (225, 225));
+    assert!(index.fragments.windows(2).all(|pair| pair[0].end == pair[1].start), "no gap");
+    // 1.5 s to 4.5 s: from the key picture at 1 s on, over two borders.
+    range(begin.plus(Duration::from_millis(1500)), 3.0, "&format=fmp4").await;
+    let (index, pictures, _) = read(&file);
+    assert!(index.fragments[0].key && (104..=106).contains(&pictures), "{pictures}");
+    let bytes = range(begin.plus(Duration::from_millis(1500)), 3.0, "&format=mp4").await;
+    assert_eq!(&bytes[4..8], b"ftyp");
+    let (status, _) = ask(&router, "/get?path=studio/cam&start=now&duration=1").await;
+    assert_eq!(status, http::StatusCode::BAD_REQUEST);
+    let (status, _) = ask(&router, "/list?path=nobody").await;
+    assert_eq!(status, http::StatusCode::NOT_FOUND);
+    stage.stop().await;
+}

@@ -11,13 +11,22 @@ use super::progressive::{Layout, Run};
 use super::writer::{FLAGS_KEY, FLAGS_OTHER};
 use super::{Error, id_of};
 
+/// One fragment of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Framed {
+    /// What comes before its media.
+    pub head: Bytes,
+    /// Where that lies.
+    pub media: Run,
+}
+
 impl Layout {
-    /// The init segment, and for each fragment what comes before its media and where that lies.
+    /// The init segment, and the fragments in order.
     /// [`Self::skipping`] has no place here: the range begins with its first sample.
     ///
     /// # Errors
     /// [`Error::NoTrack`] when the range is empty, [`Error::Box`] when a table has no form.
-    pub fn fragmented(&self) -> Result<(Bytes, Vec<(Bytes, Vec<Run>)>), Error> {
+    pub fn fragmented(&self) -> Result<(Bytes, Vec<Framed>), Error> {
         let model = self.model.as_ref().filter(|_| !self.is_empty()).ok_or(Error::NoTrack)?;
         let mut fragments = Vec::new();
         let mut rest = &self.samples[..];
@@ -36,7 +45,7 @@ impl Layout {
     }
 }
 
-fn fragment(samples: &[(Sample, usize)], sequence: u32) -> Result<(Bytes, Vec<Run>), Error> {
+fn fragment(samples: &[(Sample, usize)], sequence: u32) -> Result<Framed, Error> {
     let media: u64 = samples.iter().map(|(sample, _)| u64::from(sample.size)).sum();
     let mut moof = Moof {
         mfhd: Mfhd { sequence_number: sequence },
@@ -60,7 +69,8 @@ fn fragment(samples: &[(Sample, usize)], sequence: u32) -> Result<(Bytes, Vec<Ru
     let size = u32::try_from(8 + media).map_err(|_| Error::Box("a fragment of 4 GB".into()))?;
     out.put_u32(size);
     out.put_slice(b"mdat");
-    Ok((out.freeze(), vec![Run { file: samples[0].1, at: first, bytes: media }]))
+    let media = Run { file: samples[0].1, at: first, bytes: media };
+    Ok(Framed { head: out.freeze(), media })
 }
 
 /// A track's samples; within a fragment they lie behind each other.

@@ -18,6 +18,7 @@ mod progressive;
 mod timeline;
 mod writer;
 
+pub use fragmented::Framed;
 pub use index::{Index, Place, Sample, TrackInfo};
 pub use length::{Patch, duration_of, duration_patch};
 pub use progressive::{Layout, Run};
