@@ -100,9 +100,6 @@ const RATE: u32 = 30;
 /// # Errors
 /// When it cannot be carried out, a program that it needs is missing, or the run was void.
 pub fn run(what: Bench) -> Result<()> {
-    if let Bench::WhepFloor(floor) = &what {
-        return whep::floor::run(floor);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -2,14 +2,14 @@
 //! (draft-holmer-rmcat-transport-wide-cc-extensions-01): each packet gets a number of the session,
 //! the viewer tells when each came, and what queues or is lost says how much is too much.
 //!
-//! The estimator is `rtc-interceptor`'s port of Google's congestion control
-//! (draft-ietf-rmcat-gcc-02), delay-based and loss-based, which takes all time from outside;
-//! `docs/decisions/bandwidth-estimate.md` says why. Here is the memory of departures that it needs.
+//! Delay counts as it stands, not as it grows: even the fastest packet of a report that comes late
+//! against the fastest one of the last 10 to 20 s (the base delay of RFC 6817) has met a queue, and
+//! no mere unrest of a busy machine. Then less is to go in than comes out. Loss counts as in
+//! draft-ietf-rmcat-gcc-02 section 6. Otherwise the estimate grows. `docs/decisions/
+//! bandwidth-estimate.md` says why this is ours.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-
-use rtc_interceptor::{BandwidthEstimator, Gcc, PacketReport, RateCalculator};
 
 use super::packet::{ExtSeq, Seq};
 use super::twcc::Feedback;
@@ -27,21 +27,34 @@ const MOST: f64 = 100_000_000.0;
 /// Packets that are remembered until they are reported on.
 const DEPARTURES_MAX: usize = 2048;
 
-/// The viewer's clock begins anywhere, also before its own zero.
-const ARRIVAL_ZERO_US: i64 = 1 << 50;
-
-/// So much later than the fastest one before, even the fastest packet of a report: a queue, and no
-/// mere unrest of a busy machine.
+/// So much above the base delay is a queue.
 const QUEUE: Duration = Duration::from_millis(100);
 
-/// Loss above which a way is taken for overloaded; wireless ones lose some without that.
-const LOSS: f64 = 0.05;
+/// A queue longer than this is drained no faster.
+const QUEUE_DRAINED: Duration = Duration::from_millis(500);
 
 /// For how long the fastest packet is what others are measured by: clocks drift.
 const FASTEST_FOR: Duration = Duration::from_secs(10);
 
-/// A queue longer than this is drained no faster.
-const QUEUE_DRAINED: Duration = Duration::from_millis(500);
+/// Share of loss up to which the estimate grows, and above which it falls. Wireless ways lose some
+/// without being full.
+const LOSS_LOW: f64 = 0.05;
+const LOSS_HIGH: f64 = 0.10;
+
+/// Packets over which loss is smoothed.
+const LOSS_PACKETS: f64 = 40.0;
+
+/// Growth in a second.
+const GROWTH: f64 = 1.15;
+
+/// Between two steps down: the first one has shown by then.
+const FALL_EVERY: Duration = Duration::from_millis(200);
+
+/// After a step down the estimate stays for so long.
+const HOLD: Duration = Duration::from_millis(500);
+
+/// Over how long arrivals are counted.
+const WINDOW: Duration = Duration::from_millis(500);
 
 /// What is known of a way.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -53,21 +66,31 @@ pub struct Way {
 }
 
 /// One viewer's way.
+#[derive(Debug)]
 pub struct Estimate {
-    gcc: Gcc,
+    bitrate: f64,
     /// When each packet left and its bytes, the one before `next` last.
     departures: VecDeque<(Instant, u32)>,
     next: ExtSeq,
-    told: bool,
-    /// From departure to arrival, of which only differences mean something, in microseconds: the
-    /// least of this stretch of time and of the one before, and when this one began.
-    fastest: [Option<i64>; 2],
-    since: Option<Instant>,
+    /// When the last report came.
+    told: Option<Instant>,
+    fell: Option<Instant>,
+    base: Base,
     queued: Duration,
-    begun: Option<Instant>,
-    arrived: RateCalculator,
+    /// When reports came and the bytes that they tell of.
+    arrived: VecDeque<(Instant, u64)>,
     /// Bits per second that arrive.
     arriving: Option<f64>,
+    loss: f64,
+}
+
+/// The least time from departure to arrival, by two clocks, so that only differences count.
+#[derive(Debug, Default)]
+struct Base {
+    origin: Option<Instant>,
+    /// Microseconds: of this stretch of time and of the one before.
+    fastest: [Option<i64>; 2],
+    since: Option<Instant>,
 }
 
 impl Default for Estimate {
@@ -80,16 +103,16 @@ impl Estimate {
     /// A way that nothing is known about.
     pub fn new() -> Self {
         Self {
-            gcc: Gcc::new(START, LEAST, MOST),
+            bitrate: START,
             departures: VecDeque::new(),
             next: ExtSeq(1),
-            told: false,
-            fastest: [None; 2],
-            since: None,
+            told: None,
+            fell: None,
+            base: Base::default(),
             queued: Duration::ZERO,
-            begun: None,
-            arrived: RateCalculator::default(),
+            arrived: VecDeque::new(),
             arriving: None,
+            loss: 0.0,
         }
     }
 
@@ -106,79 +129,104 @@ impl Estimate {
 
     /// Takes a report. Numbers that were not given out or were reported on before are passed over.
     pub fn on_feedback(&mut self, now: Instant, feedback: &Feedback<'_>) {
-        let mut reports = Vec::new();
-        let mut done = 0;
-        let mut least = None;
+        let (mut done, mut packets, mut lost, mut bytes) = (0, 0_u32, 0_u32, 0_u64);
+        let mut least: Option<i64> = None;
         for (seq, arrival) in feedback.clone() {
-            let Some(back) = u64::try_from(self.next.seq().since(seq)).ok().filter(|&b| b > 0)
-            else {
-                continue;
-            };
-            let Some(place) = self.departures.len().checked_sub(back as usize) else { continue };
-            let (departure, bytes) = self.departures[place];
+            let back = self.next.seq().since(seq);
+            let Some(back) = usize::try_from(back).ok().filter(|&back| back > 0) else { continue };
+            let Some(place) = self.departures.len().checked_sub(back) else { continue };
+            let (departure, size) = self.departures[place];
             done = done.max(place + 1);
-            if let Some(arrival) = arrival {
-                let begun = *self.begun.get_or_insert(departure);
-                let left = departure.saturating_duration_since(begun).as_micros() as i64;
-                self.arrived.add(now, bytes as usize);
-                let took = arrival - left;
-                least = Some(least.map_or(took, |least: i64| least.min(took)));
+            packets += 1;
+            match arrival {
+                Some(arrival) => {
+                    bytes += u64::from(size);
+                    let took = self.base.took(departure, arrival);
+                    least = Some(least.map_or(took, |least| least.min(took)));
+                }
+                None => lost += 1,
             }
-            let arrival = arrival.and_then(|us| u64::try_from(us + ARRIVAL_ZERO_US).ok());
-            reports.push(PacketReport {
-                ssrc: 0,
-                id: self.next.0 - back,
-                rtp_sequence_number: seq.0,
-                is_twcc: true,
-                twcc_sequence_number: seq.0,
-                size: bytes as usize,
-                arrived: arrival.is_some(),
-                departure,
-                arrival: arrival.map(Duration::from_micros),
-                ecn: Default::default(),
-            });
+        }
+        if packets == 0 {
+            return;
         }
         self.departures.drain(..done);
-        self.queue(now, least);
-        if !reports.is_empty() {
-            self.told = true;
-            self.arriving = self.arrived.rate_bits_per_second(now).or(self.arriving);
-            self.gcc.on_reports(now, &reports);
+        if let Some(least) = least {
+            self.queued = self.base.queue(now, least);
+        }
+        let share = f64::from(lost) / f64::from(packets);
+        self.loss += (share - self.loss) * (f64::from(packets) / LOSS_PACKETS).min(1.0);
+        self.count(now, bytes);
+        self.step(now);
+    }
+
+    /// Counts what arrives.
+    fn count(&mut self, now: Instant, bytes: u64) {
+        self.arrived.push_back((now, bytes));
+        let old = |at: Instant| now.saturating_duration_since(at) > WINDOW;
+        while self.arrived.front().is_some_and(|(at, _)| old(*at)) {
+            self.arrived.pop_front();
+        }
+        let Some((since, first)) = self.arrived.front().copied() else { return };
+        let span = now.saturating_duration_since(since).as_secs_f64();
+        if span > 0.0 {
+            let bytes: u64 = self.arrived.iter().map(|(_, bytes)| bytes).sum();
+            self.arriving = Some((bytes - first) as f64 * 8.0 / span);
         }
     }
 
-    /// Notes how long the fastest packet of a report took.
-    fn queue(&mut self, now: Instant, least: Option<i64>) {
-        let Some(least) = least else { return };
+    fn step(&mut self, now: Instant) {
+        let passed = self.told.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.told = Some(now);
+        let since_fall = self.fell.map(|at| now.saturating_duration_since(at));
+        let may_fall = since_fall.is_none_or(|since| since >= FALL_EVERY);
+        let queues = self.queued > QUEUE;
+        match self.arriving {
+            Some(arriving) if (queues || self.loss > LOSS_HIGH) && may_fall => {
+                let bitrate = if queues {
+                    let drained = self.queued.min(QUEUE_DRAINED).as_secs_f64();
+                    self.bitrate.min(arriving * (1.0 - drained))
+                } else {
+                    self.bitrate.min(2.0 * arriving) * (1.0 - 0.5 * self.loss)
+                };
+                self.bitrate = bitrate.max(LEAST);
+                self.fell = Some(now);
+            }
+            Some(_) if !queues && self.loss < LOSS_LOW => {
+                if since_fall.is_none_or(|since| since >= HOLD) {
+                    let grown = self.bitrate * GROWTH.powf(passed.as_secs_f64().min(1.0));
+                    self.bitrate = grown.min(MOST);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What is known of the way.
+    pub fn way(&self) -> Way {
+        Way {
+            bitrate: self.told.map(|_| self.bitrate as u64),
+            strained: self.queued > QUEUE || self.loss > LOSS_HIGH,
+        }
+    }
+}
+
+impl Base {
+    /// Microseconds from departure to arrival, plus what the clocks differ by.
+    fn took(&mut self, departure: Instant, arrival_us: i64) -> i64 {
+        let origin = *self.origin.get_or_insert(departure);
+        arrival_us - departure.saturating_duration_since(origin).as_micros() as i64
+    }
+
+    /// How long the fastest packet of a report queued.
+    fn queue(&mut self, now: Instant, least: i64) -> Duration {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= FASTEST_FOR) {
             self.since = Some(now);
             self.fastest = [None, self.fastest[0]];
         }
         self.fastest[0] = Some(self.fastest[0].map_or(least, |fastest| fastest.min(least)));
         let fastest = self.fastest.iter().flatten().min().copied().unwrap_or(least);
-        self.queued = Duration::from_micros(u64::try_from(least - fastest).unwrap_or(0));
-    }
-
-    /// What is known of the way.
-    pub fn way(&self) -> Way {
-        let lossy = self.loss().is_some_and(|loss| loss > LOSS);
-        let queues = self.queued > QUEUE;
-        let mut bitrate = self.gcc.target_bitrate();
-        if let (true, Some(arriving)) = (queues, self.arriving) {
-            // The estimator hears a queue only while it grows fast. One that is there gets shorter
-            // when less goes in than comes out.
-            let drained = self.queued.min(QUEUE_DRAINED).as_secs_f64();
-            bitrate = bitrate.min(arriving * (1.0 - drained)).max(LEAST);
-        }
-        Way {
-            bitrate: self.told.then_some(bitrate as u64),
-            strained: self.told && (lossy || queues),
-        }
-    }
-
-    /// The share of packets that are lost, smoothed, once told.
-    pub fn loss(&self) -> Option<f64> {
-        self.gcc.stats().packet_loss
+        Duration::from_micros(u64::try_from(least - fastest).unwrap_or(0))
     }
 }
 

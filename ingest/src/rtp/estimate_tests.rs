@@ -133,8 +133,8 @@ fn a_way_that_shrinks_is_followed_down_and_up_without_a_queue_and_without_collap
     story.run(5);
     let (bitrate, frames, queued) = story.run(20);
     assert_eq!(story.thin.supply(), Supply::Thinned);
-    assert!((90e3..330e3).contains(&bitrate), "sent {bitrate}");
-    assert!((0.1..0.7).contains(&frames), "{frames} of the frames");
+    assert!((40e3..330e3).contains(&bitrate), "sent {bitrate}");
+    assert!((0.04..0.7).contains(&frames), "{frames} of the frames");
     assert!(queued < Duration::from_millis(400), "{queued:?}");
     let estimate = story.estimate.way().bitrate.unwrap() as f64;
     assert!((90e3..450e3).contains(&estimate), "estimate {estimate}");
@@ -155,11 +155,10 @@ fn loss_that_is_no_queue_thins_the_stream_only_when_it_is_heavy() {
     story.loss = 30;
     story.run(20);
     let (bitrate, ..) = story.run(10);
-    assert!(bitrate < 450e3, "sent {bitrate}");
-    assert!(bitrate > 60e3, "sent {bitrate}");
-    assert!(story.estimate.loss().unwrap() > 0.1);
+    assert!((30e3..450e3).contains(&bitrate), "sent {bitrate}");
+    assert!(story.estimate.way().strained);
     story.loss = 0;
-    story.run(40);
+    story.run(50);
     let (_, frames, _) = story.run(10);
     assert_eq!(frames, 1.0, "{:?}", story.estimate.way().bitrate);
 }

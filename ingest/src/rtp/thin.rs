@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::estimate::Way;
 
-/// How much the budget holds, and so the most that queues. A larger key picture goes out too.
+/// What the budget holds beyond a key picture, in time at the estimated rate: the most that queues.
 const DEPTH: Duration = Duration::from_millis(250);
 
 /// All pictures for so long, and it is a whole stream again.
@@ -30,8 +30,10 @@ pub enum Supply {
 /// One viewer's budget.
 #[derive(Debug, Default)]
 pub struct Thin {
-    /// Bits that may go out now; negative after a frame that was larger than what was left.
+    /// Bits that may go out now; negative after what went out whatever it cost.
     budget: f64,
+    /// Bits of the last key picture, which the budget always has room for.
+    key: f64,
     filled: Option<Instant>,
     /// The budget counts: the way was strained and not yet found wide enough.
     limited: bool,
@@ -47,16 +49,17 @@ impl Thin {
     pub fn admits(&mut self, now: Instant, key: bool, bytes: usize, way: Way) -> bool {
         let Some(bitrate) = way.bitrate else { return true };
         self.limited = way.strained || self.limited && self.supply == Supply::Thinned;
-        let depth = bitrate as f64 * DEPTH.as_secs_f64();
-        self.fill(now, bitrate as f64, depth);
         let bits = bytes as f64 * 8.0;
+        if key {
+            self.key = bits;
+        }
+        let depth = bitrate as f64 * DEPTH.as_secs_f64() + self.key;
+        self.fill(now, bitrate as f64, depth);
         if !self.limited {
             self.budget = depth - bits;
             return true;
         }
-        // A key picture larger than the whole budget has to go out at some time.
-        let pays = self.budget >= bits.min(depth);
-        let admitted = if self.until_key { key && pays } else { pays };
+        let admitted = (key || !self.until_key) && self.budget >= bits;
         self.until_key = !admitted;
         if admitted {
             self.budget -= bits;
@@ -85,6 +88,6 @@ impl Thin {
     fn fill(&mut self, now: Instant, bitrate: f64, depth: f64) {
         let passed = self.filled.map_or(DEPTH, |at| now.saturating_duration_since(at));
         self.filled = Some(now);
-        self.budget = (self.budget + bitrate * passed.as_secs_f64()).clamp(-2.0 * depth, depth);
+        self.budget = (self.budget + bitrate * passed.as_secs_f64()).clamp(-depth, depth);
     }
 }

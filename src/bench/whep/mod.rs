@@ -129,10 +129,12 @@ pub(super) async fn run(whep: &Whep) -> Result<()> {
     printer.with("streams", whep.streams);
     printer.with("feedback", whep.feedback);
     let mut void = Vec::new();
-    for audio in [false, true] {
-        if whep.audio == if audio { Audio::No } else { Audio::Yes } {
-            continue;
-        }
+    let kinds: &[bool] = match whep.audio {
+        Audio::No => &[false],
+        Audio::Yes => &[true],
+        Audio::Both => &[false, true],
+    };
+    for &audio in kinds {
         printer.with("audio", audio);
         let words = if audio { "with Opus at 48 kbit/s" } else { "without sound" };
         printer.say(&format!(
@@ -257,9 +259,10 @@ async fn bare(whep: &Whep, plan: &std::path::Path, printer: &Printer, tell: bool
         printer.say(&format!("floor: {}", words.join(" ")));
     }
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+    command.args(&words[1..]).stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.context("the bare sender")?;
-    ensure!(output.status.success(), "the bare sender: {}", output.status);
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the bare sender: {} {said}", output.status);
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
