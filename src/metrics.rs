@@ -89,7 +89,7 @@ impl Parts {
                     recorder.lost,
                 ),
                 (
-                    "millstream_record_failures_total",
+                    "millstream_record_failed_writes_total",
                     "Times that the disk refused something",
                     recorder.failures,
                 ),
@@ -97,7 +97,7 @@ impl Parts {
                 out.counter(name, help, &labels, value as f64);
             }
             out.gauge(
-                "millstream_record_failing",
+                "millstream_record_failing_streams",
                 "1 while a stream that should be recorded is not, or not whole",
                 &labels,
                 f64::from(u8::from(recorder.problem.is_some())),

@@ -25,7 +25,7 @@ pub const PREFIX: &str = "millstream_";
 const NAME_BYTES_MAX: usize = 100;
 
 /// Words of which every name has one: the unit of its value, or the thing that is counted.
-const UNITS: [&str; 22] = [
+const UNITS: [&str; 24] = [
     "bytes",
     "clients",
     "connections",
@@ -40,6 +40,7 @@ const UNITS: [&str; 22] = [
     "receipts",
     "rounds",
     "seconds",
+    "segments",
     "sessions",
     "streams",
     "swaps",
@@ -48,6 +49,7 @@ const UNITS: [&str; 22] = [
     "viewers",
     "wei",
     "winners",
+    "writes",
 ];
 
 /// Every family that boards and alerts may lean on. A node shows those of the roles it runs.
