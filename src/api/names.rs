@@ -182,12 +182,16 @@ fn heard(form: Form, value: Json) -> Result<Value, String> {
             "fmp4" => Ok(Value::Boolean(false)),
             other => Err(format!("{other:?} is not lowLatency or fmp4")),
         },
-        (Form::Users, Json::Array(users)) => {
-            users.into_iter().map(|user| named(user, &USER)).collect::<Result<_, _>>().map(Value::Array)
-        }
-        (Form::Forward, Json::Array(pushes)) => {
-            pushes.into_iter().map(|push| named(push, &PUSH)).collect::<Result<_, _>>().map(Value::Array)
-        }
+        (Form::Users, Json::Array(users)) => users
+            .into_iter()
+            .map(|user| named(user, &USER))
+            .collect::<Result<_, _>>()
+            .map(Value::Array),
+        (Form::Forward, Json::Array(pushes)) => pushes
+            .into_iter()
+            .map(|push| named(push, &PUSH))
+            .collect::<Result<_, _>>()
+            .map(Value::Array),
         (_, value) => value_of(value),
     }
 }
