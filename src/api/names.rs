@@ -29,6 +29,8 @@ enum Form {
     Variant,
     /// Users and their permissions.
     Users,
+    /// Destinations of pushes.
+    Forward,
     /// Our absence, their `publisher`.
     Source,
 }
@@ -51,6 +53,14 @@ pub(super) const GLOBAL: &[Row] = &[
     row("readTimeout", "rtmp.read_timeout_seconds", Form::Seconds),
     row("rtmp", "rtmp.enabled", Form::Same),
     row("rtmpAddress", "rtmp.listen", Form::Same),
+    row("rtmpsAddress", "rtmps.listen", Form::Same),
+    row("rtsp", "rtsp.enabled", Form::Same),
+    row("rtspAddress", "rtsp.listen", Form::Same),
+    row("rtspsAddress", "rtsps.listen", Form::Same),
+    row("srt", "srt.enabled", Form::Same),
+    row("srtAddress", "srt.listen", Form::Same),
+    row("playback", "playback.enabled", Form::Same),
+    row("playbackAddress", "playback.listen", Form::Same),
     row("hls", "hls.enabled", Form::Same),
     row("hlsAddress", "http.listen", Form::Same),
     row("hlsVariant", "hls.low_latency", Form::Variant),
@@ -66,9 +76,19 @@ pub(super) const GLOBAL: &[Row] = &[
     row("webrtcAdditionalHosts", "webrtc.hosts", Form::Same),
 ];
 
-/// Settings of a stream.
-pub(super) const STREAM: &[Row] =
-    &[row("source", "source", Form::Source), row("overridePublisher", "take_over", Form::Same)];
+/// Settings of a stream. What is called the same but for the spelling needs no row.
+pub(super) const STREAM: &[Row] = &[
+    row("source", "source", Form::Source),
+    row("sourceOnDemandStartTimeout", "source_start_timeout_seconds", Form::Seconds),
+    row("sourceOnDemandCloseAfter", "source_close_after_seconds", Form::Seconds),
+    row("rtspTransport", "source_transport", Form::Same),
+    row("overridePublisher", "take_over", Form::Same),
+    row("forward", "pushes", Form::Forward),
+    row("recordPartDuration", "record_part_ms", Form::Millis),
+    row("recordMaxPartSize", "record_part_bytes_max", Form::Bytes),
+    row("recordSegmentDuration", "record_segment_seconds", Form::Seconds),
+    row("recordDeleteAfter", "record_delete_after_seconds", Form::Seconds),
+];
 
 /// Our settings by their names. Those without a row are left out, or with `all` shown by our names.
 pub(super) fn theirs(rows: &[Row], ours: &Table, all: bool) -> Map<String, Json> {
@@ -139,7 +159,10 @@ fn told(form: Form, value: &Value) -> Json {
         (Form::Bytes, Value::Integer(bytes)) => format!("{bytes}B").into(),
         (Form::Variant, Value::Boolean(low)) => if *low { "lowLatency" } else { "fmp4" }.into(),
         (Form::Users, Value::Array(users)) => {
-            users.iter().filter_map(Value::as_table).map(user_told).collect()
+            users.iter().filter_map(Value::as_table).map(|user| renamed(user, &USER)).collect()
+        }
+        (Form::Forward, Value::Array(pushes)) => {
+            pushes.iter().filter_map(Value::as_table).map(|push| renamed(push, &PUSH)).collect()
         }
         (_, value) => json(value),
     }
@@ -159,29 +182,41 @@ fn heard(form: Form, value: Json) -> Result<Value, String> {
             "fmp4" => Ok(Value::Boolean(false)),
             other => Err(format!("{other:?} is not lowLatency or fmp4")),
         },
-        (Form::Users, Json::Array(users)) => {
-            users.into_iter().map(user_heard).collect::<Result<_, _>>().map(Value::Array)
-        }
+        (Form::Users, Json::Array(users)) => users
+            .into_iter()
+            .map(|user| named(user, &USER))
+            .collect::<Result<_, _>>()
+            .map(Value::Array),
+        (Form::Forward, Json::Array(pushes)) => pushes
+            .into_iter()
+            .map(|push| named(push, &PUSH))
+            .collect::<Result<_, _>>()
+            .map(Value::Array),
         (_, value) => value_of(value),
     }
 }
 
-fn user_told(user: &Table) -> Json {
-    let mut map = Map::new();
-    for (key, value) in user {
-        match key.as_str() {
-            "password" => map.insert("pass".into(), json(value)),
-            key => map.insert(key.into(), json(value)),
-        };
-    }
-    map.into()
+/// Keys of a user and of a destination, theirs and ours.
+const USER: [(&str, &str); 1] = [("pass", "password")];
+const PUSH: [(&str, &str); 3] =
+    [("dest", "url"), ("destFingerprint", "fingerprint"), ("whipBearerToken", "bearer")];
+
+/// One of a list by their keys.
+fn renamed(table: &Table, keys: &[(&str, &str)]) -> Json {
+    let key_of = |ours: &str| {
+        let row = keys.iter().find(|(_, key)| *key == ours);
+        row.map_or_else(|| camel(ours), |(theirs, _)| (*theirs).to_owned())
+    };
+    table.iter().map(|(key, value)| (key_of(key), json(value))).collect()
 }
 
-fn user_heard(user: Json) -> Result<Value, String> {
-    let Json::Object(map) = user else { return Err("a user is an object".into()) };
+/// One of a list by our keys.
+fn named(value: Json, keys: &[(&str, &str)]) -> Result<Value, String> {
+    let Json::Object(map) = value else { return Err("a list of objects is wanted".into()) };
     let mut table = Table::new();
     for (key, value) in map {
-        let key = if key == "pass" { "password".to_owned() } else { key };
+        let row = keys.iter().find(|(theirs, _)| *theirs == key);
+        let key = row.map_or_else(|| snake(&key), |(_, ours)| (*ours).to_owned());
         table.insert(key, value_of(value)?);
     }
     Ok(Value::Table(table))
@@ -307,7 +342,7 @@ mod tests {
         for row in STREAM {
             let text = format!("{} = \"\"", row.ours);
             let error = toml::from_str::<crate::config::Stream>(&text).err();
-            let unknown = error.is_some_and(|error| error.message().contains("unknown"));
+            let unknown = error.is_some_and(|error| error.message().contains("unknown field"));
             assert!(!unknown, "{} names no setting of a stream", row.ours);
         }
     }
@@ -329,6 +364,18 @@ mod tests {
         let heard = ours(GLOBAL, object(users), false).unwrap();
         assert_eq!(heard[0].0, ["auth", "users"]);
         assert_eq!(heard[0].1.as_ref().unwrap()[0]["password"].as_str(), Some("x"));
+        let stream = json!({"record": true, "recordSegmentDuration": "1h", "sourceOnDemand": true,
+            "forward": [{"dest": "rtmp://h/a", "destFingerprint": "ab"}]});
+        let heard: Table = ours(STREAM, object(stream.clone()), true)
+            .unwrap()
+            .into_iter()
+            .map(|(path, value)| (path.concat(), value.unwrap()))
+            .collect();
+        assert_eq!(heard["record_segment_seconds"].as_integer(), Some(3600));
+        assert_eq!(heard["pushes"][0]["url"].as_str(), Some("rtmp://h/a"));
+        let told = theirs(STREAM, &heard, true);
+        assert_eq!((&told["forward"], &told["sourceOnDemand"]), (&stream["forward"], &json!(true)));
+        assert_eq!(told["recordSegmentDuration"], "3600s");
     }
 
     #[test]

@@ -54,7 +54,11 @@ impl Kind {
         match self {
             Self::Rtmp => parts.rtmp.as_ref().map(|(sessions, _)| sessions.clone()),
             Self::Hls => parts.hls.as_ref().map(ingest::hls::Server::sessions),
-            Self::Rtmps | Self::Srt | Self::Rtsp | Self::Rtsps | Self::WebRtc => None,
+            Self::Rtmps => parts.rtmps.as_ref().map(|(sessions, _)| sessions.clone()),
+            Self::Srt => parts.srt.as_ref().map(|(connections, _)| connections.sessions().clone()),
+            Self::Rtsp => parts.rtsp.as_ref().map(|([plain, _], _)| plain.clone()),
+            Self::Rtsps => parts.rtsp.as_ref().map(|([_, tls], _)| tls.clone()),
+            Self::WebRtc => None,
         }
     }
 }

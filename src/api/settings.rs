@@ -19,7 +19,7 @@ use crate::status::Parts;
 const HIDDEN: &str = "********";
 
 /// Ends of names whose values are not shown.
-const SECRETS: [&str; 4] = ["password", "passphrase", "secret", "token"];
+const SECRETS: [&str; 5] = ["password", "passphrase", "secret", "token", "bearer"];
 
 /// Levels of sections.
 const DEPTH_MAX: usize = 16;
@@ -120,7 +120,7 @@ fn hide(table: &mut Table) {
     }
 }
 
-/// A secret with something in it; a hash is none, and `claim` names are none.
+/// A secret with something in it.
 fn is_secret(key: &str, text: &str) -> bool {
     !text.is_empty() && SECRETS.iter().any(|end| key.ends_with(end))
 }

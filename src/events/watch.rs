@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use ingest::hub;
+use ingest::record::{self, Recordings};
 use ingest::views::Takes;
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::MissedTickBehavior;
+use tracing::warn;
 
 use super::quality::{Change, Figures, Quality, Rule};
 use super::{Events, Kind};
@@ -32,6 +35,7 @@ pub(crate) async fn run(parts: Parts, events: Events, alerts: Alerts) {
         quality: HashMap::new(),
     };
     watch.compare();
+    let mut segments = watch.parts.recordings.as_ref().map(Recordings::events);
     let mut rhythm = tokio::time::interval(SPACING);
     rhythm.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -43,10 +47,23 @@ pub(crate) async fn run(parts: Parts, events: Events, alerts: Alerts) {
                 Err(RecvError::Lagged(_)) => watch.compare(),
                 Err(RecvError::Closed) => return,
             },
+            segment = next_segment(&mut segments) => watch.recorded(segment),
             _ = rhythm.tick() => {
                 watch.look_at_readers().await;
                 watch.look_at_quality();
             }
+        }
+    }
+}
+
+/// The next notice of a segment; for ever without recordings. Lost notices are told in the log.
+async fn next_segment(notices: &mut Option<broadcast::Receiver<record::Event>>) -> record::Event {
+    loop {
+        let Some(open) = notices else { return std::future::pending().await };
+        match open.recv().await {
+            Ok(event) => return event,
+            Err(RecvError::Lagged(lost)) => warn!(lost, "notices of recorded segments were lost"),
+            Err(RecvError::Closed) => *notices = None,
         }
     }
 }
@@ -94,6 +111,18 @@ impl Watch {
         if let Some(source) = self.online.remove(stream) {
             self.quality.remove(stream);
             self.events.emit(Kind::Offline, stream, json!({ "source": source }));
+        }
+    }
+
+    fn recorded(&self, event: record::Event) {
+        if let record::Event::Completed { name, path, start, duration, bytes } = event {
+            let data = json!({
+                "path": path,
+                "start": start.to_string(),
+                "duration_seconds": duration.as_secs_f64(),
+                "bytes": bytes,
+            });
+            self.events.emit(Kind::RecordingSegment, name.as_str(), data);
         }
     }
 
