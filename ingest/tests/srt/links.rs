@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -57,13 +58,15 @@ async fn arrives_whole(seed: u64, way: Way, latency_ms: u64) {
     let output = push.await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let seen = link.seen();
-    let counted = node.counters.snapshot();
+    let counters = Arc::clone(&node.counters);
+    // What a session lost is counted when it is over.
+    node.stop().await;
+    let counted = counters.snapshot();
     println!("{way:?}: {seen:?}, {counted:?}");
     assert_eq!(counted.lost, 0, "packets that never came");
     assert!(seen[0].lost > 0 || way.loss == 0.0, "the link lost nothing: {seen:?}");
     assert_eq!(got.len(), 100);
     assert!(got == pictures_of(&path), "pictures differ");
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! SRT's packets by hand, for what no proper program sends (draft-sharabayko-srt-01, section 3).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -9,7 +10,7 @@ use crate::node::PATIENCE;
 
 /// A caller that does only what it is told.
 pub(crate) struct Raw {
-    pub(crate) socket: UdpSocket,
+    pub(crate) socket: Arc<UdpSocket>,
     /// Its own number, and the session's at the server once it is accepted.
     id: u32,
     pub(crate) session: u32,
@@ -20,7 +21,12 @@ impl Raw {
     pub(crate) async fn new(server: SocketAddr, id: u32) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.connect(server).await.unwrap();
-        Self { socket, id, session: 0, cookie: 0 }
+        Self { socket: Arc::new(socket), id, session: 0, cookie: 0 }
+    }
+
+    /// Another caller from the same port.
+    pub(crate) fn beside(&self, id: u32) -> Self {
+        Self { socket: Arc::clone(&self.socket), id, session: 0, cookie: 0 }
     }
 
     /// The first request.
