@@ -91,10 +91,10 @@ async fn a_stream_is_pushed_to_our_server_over_tls_and_ends_there_when_it_ends_h
     let there = Node::start(|config| config.tls = Some(certificate.server())).await;
     let trust = Trust::Authority(Arc::from(certificate.pem.as_bytes()));
     let options = Options { trust, ..Options::default() };
-    let target = Target::for_push(&there.url("rtmps", "live/key")).unwrap();
+    let target = Target::for_push(&there.url("rtmps", "studio/key")).unwrap();
     let (status, stop) = (Status::default(), CancellationToken::new());
     let push = rtmp::push(&target, &options, reader_here, &status, &stop);
-    let arrived = async { read_all(there.reader("live/key").await).await };
+    let arrived = async { read_all(there.reader("studio/key").await).await };
     let (ended, (_, packets)) = tokio::join!(push, arrived);
     assert_eq!(ended.unwrap(), Ended::StreamOver);
     assert_eq!(shown(&packets).len(), PICTURES);
