@@ -11,8 +11,8 @@ pub struct Target {
 }
 
 use crate::hls::fuzz as hls;
-use crate::record::fuzz as record;
 use crate::hls_pull::fuzz as hls_pull;
+use crate::record::fuzz as record;
 use crate::rtmp::fuzz as rtmp;
 use crate::rtp::fuzz as rtp;
 use crate::rtsp::fuzz as rtsp;

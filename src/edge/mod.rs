@@ -6,8 +6,8 @@ pub(crate) mod playback;
 pub(crate) mod record;
 pub(crate) mod remote;
 pub(crate) mod rtmp;
-pub(crate) mod srt;
 pub(crate) mod rtsp;
+pub(crate) mod srt;
 pub(crate) mod webrtc;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
