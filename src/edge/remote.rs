@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use ingest::mpegts::Fanout;
+use ingest::mpegts::Fanout;
 
 use super::Edge;
 use crate::config::Store;
@@ -38,6 +39,7 @@ pub(crate) fn start(edge: &mut Edge, store: &Store) -> Result<(Sources, Pushes)>
     }));
     let views = Arc::clone(&edge.views);
     edge.views = Arc::new(OnDemand { sources: sources.clone(), views });
+    edge.mpegts = Fanout::new(Arc::clone(&edge.views), edge.stop.clone());
     edge.mpegts = Fanout::new(Arc::clone(&edge.views), edge.stop.clone());
     Ok((sources, pushes))
 }

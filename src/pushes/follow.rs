@@ -38,26 +38,28 @@ impl Pushes {
         }
     }
 
-    /// Begins the pushes of streams that come, until the node stops.
+    /// Begins the pushes of streams that are there or come, until the node stops.
     pub(crate) async fn follow_streams(self) {
         let mut events = self.shared.hub.events();
+        let all = || self.shared.hub.list().into_iter().map(|status| status.name).collect();
+        let mut came: Vec<StreamName> = all();
         loop {
+            {
+                let mut destinations = self.shared.destinations.lock();
+                for name in came.iter().filter(|name| !name.is_out() && !name.is_derived()) {
+                    self.ensure_live(&mut destinations, name);
+                }
+            }
             let event = tokio::select! {
                 () = self.shared.stop.cancelled() => return,
                 event = events.recv() => event,
             };
-            let came = match event {
+            came = match event {
                 Ok(Event::Online(name)) => vec![name],
-                Ok(Event::Offline(_)) => continue,
-                Err(RecvError::Lagged(_)) => {
-                    self.shared.hub.list().into_iter().map(|status| status.name).collect()
-                }
+                Ok(Event::Offline(_)) => Vec::new(),
+                Err(RecvError::Lagged(_)) => all(),
                 Err(RecvError::Closed) => return,
             };
-            let mut destinations = self.shared.destinations.lock();
-            for name in came.iter().filter(|name| !name.is_out() && !name.is_derived()) {
-                self.ensure(&mut destinations, name, true);
-            }
         }
     }
 

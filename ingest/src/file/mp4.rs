@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::BytesMut;
+use tracing::warn;
 
 use super::{FileError, Read};
 use crate::mp4::{Head, MOOF_BYTES_MAX, MOOV_BYTES_MAX, Movie, Mp4Error, Packets, Sample};
@@ -112,6 +113,10 @@ impl Read for Mp4 {
     }
 
     fn rewind(&mut self) -> Result<(), FileError> {
+        let broken = std::mem::take(&mut self.packets.broken);
+        if broken > 0 {
+            warn!(broken, path = %self.path.display(), "pictures of the file cannot be used");
+        }
         self.next = 0;
         if let Some((first, next)) = &mut self.fragments {
             *next = *first;

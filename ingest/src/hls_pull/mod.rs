@@ -107,7 +107,7 @@ impl Follow<'_> {
                 if segment.number > next {
                     warn!(missed = segment.number - next, "segments were missed");
                 }
-                next = segment.number + 1;
+                next = segment.number.saturating_add(1);
                 queue.push_back(segment);
             }
             if !queue.is_empty() {
@@ -151,7 +151,8 @@ impl Follow<'_> {
                 }
             };
             // A server that began anew counts from the beginning.
-            let behind = media.segments.last().is_some_and(|last| last.number + 1 < next);
+            let behind =
+                media.segments.last().is_some_and(|last| last.number.saturating_add(1) < next);
             if behind {
                 next = media.live_edge();
                 open.again = true;
