@@ -48,7 +48,9 @@ impl Live {
     /// It comes to its end with all pictures.
     async fn untouched(self, node: &Node) {
         println!("the live stream still ran at the end: {}", !self.push.is_finished());
-        assert_eq!(self.reader.await.unwrap(), 25 * SECONDS as usize);
+        // A flood would cost many; whether the last one came whole is what `links` looks at.
+        let (count, all) = (self.reader.await.unwrap(), 25 * SECONDS as usize);
+        assert!((all - 1..=all).contains(&count), "{count} pictures of {all}");
         assert!(self.push.await.unwrap().status.success());
         // What it lost is counted when its session is over.
         until(node, |streams| streams.iter().all(|stream| stream != "onair")).await;
