@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const REFUSED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Settings that keep a node's listeners off the ports that a person may be using.
-const FREE_PORTS: [&str; 6] = [
+const FREE_PORTS: [&str; 7] = [
     "rtmp.listen=127.0.0.1:0",
     "rtmps.listen=127.0.0.1:0",
     "http.listen=127.0.0.1:0",
