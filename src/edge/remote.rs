@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use ingest::mpegts::Fanout;
-use ingest::mpegts::Fanout;
 
 use super::Edge;
 use crate::config::Store;

@@ -195,7 +195,7 @@ impl Watch {
                 let running = bridges.is_some_and(|b| b.makes(&status.name, &Takes::WEBRTC));
                 json!({
                     "does": "pictures are re-encoded without B-frames for viewers over WebRTC, once for all",
-                    "why": needs.picture,
+                    "why": needs.picture.map(|(_, why)| why),
                     "running": running,
                 })
             }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use ingest::mpegts::{self, Fanout};
 use ingest::remote::{Ended, Error, Sink, Status};
-use ingest::rtmp::client as rtmp;
 use ingest::views::Views;
-use ingest::{StreamName, file, hls_pull, srt};
+use ingest::{StreamName, file, hls_pull, rtmp, srt};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, Ends};

@@ -1,7 +1,7 @@
 //! What a `moov` says of its tracks.
 
 use bytes::Bytes;
-use mp4_atom::{Atom as _, Codec as Entry, Decode as _, Moov, Trak};
+use mp4_atom::{Atom as _, Codec as Entry, Moov, Trak};
 use pipeline::aac::AudioSpecificConfig;
 use pipeline::packet::AudioTrack;
 use pipeline::{Codec, TrackKind};
