@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::json;
-use tokio::process::Command;
 
 use crate::browser::Browser;
 use crate::card::Card;

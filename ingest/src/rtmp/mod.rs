@@ -1,8 +1,9 @@
 //! RTMP: publishers and viewers on port 1935, and on 1936 the same in TLS (RTMPS).
 //!
 //! This file and [`connection`] are the shell: a listener, and one task and one log span for each
-//! connection; [`client`] calls other servers. What is said and what it means is decided in the cores beside it, which do no input
-//! or output. Whatever a peer does ends its own connection at most, with a reason in the log.
+//! connection; [`client`] calls other servers. What is said and what it means is decided in the cores
+//! beside it, which do no input or output. Whatever a peer does ends its own connection at most, with
+//! a reason in the log.
 
 mod amf;
 mod capabilities;
