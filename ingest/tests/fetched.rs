@@ -92,7 +92,8 @@ async fn three_turns(options: &str, extension: &str, reorders: bool) {
     assert_eq!(tracks.audio.unwrap().codec, Codec::Aac);
     // A turn is as long as its longer track, so a cut may be longer than a picture.
     assert_steps(&packets, TrackKind::Video, 1, 150);
-    assert_steps(&packets, TrackKind::Audio, 1, 150);
+    // Sound that begins before the pictures does so in each turn, and is put in order at the cut.
+    assert_steps(&packets, TrackKind::Audio, 0, 150);
     let video = of(&packets, TrackKind::Video);
     assert!(video[0].key, "the first picture can be decoded");
     assert!(video.iter().filter(|packet| packet.key).count() >= 3);

@@ -192,11 +192,13 @@ impl Estimate {
                 self.bitrate = bitrate.max(LEAST);
                 self.fell = Some(now);
             }
-            Some(_) if !queues && self.loss < LOSS_LOW => {
-                if since_fall.is_none_or(|since| since >= HOLD) {
-                    let grown = self.bitrate * GROWTH.powf(passed.as_secs_f64().min(1.0));
-                    self.bitrate = grown.min(MOST);
-                }
+            Some(_)
+                if !queues
+                    && self.loss < LOSS_LOW
+                    && since_fall.is_none_or(|since| since >= HOLD) =>
+            {
+                let grown = self.bitrate * GROWTH.powf(passed.as_secs_f64().min(1.0));
+                self.bitrate = grown.min(MOST);
             }
             _ => {}
         }

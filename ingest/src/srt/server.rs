@@ -248,9 +248,9 @@ impl Shared {
         let of_ip = table.per_ip.get(&peer.0.ip()).copied().unwrap_or(0);
         let full = if table.handshakes >= self.config.handshakes_max {
             Some(Reject::Backlog)
-        } else if wish.encrypts() && self.strikes.lock().out(now(), peer.0.ip()) {
-            Some(Reject::Overload)
-        } else if table.callers.len() >= self.config.sessions_max || of_ip >= self.config.per_ip_max
+        } else if table.callers.len() >= self.config.sessions_max
+            || of_ip >= self.config.per_ip_max
+            || (wish.encrypts() && self.strikes.lock().out(now(), peer.0.ip()))
         {
             Some(Reject::Overload)
         } else {

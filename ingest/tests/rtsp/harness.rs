@@ -28,7 +28,6 @@ pub(crate) const PICTURES: usize = 50;
 pub(crate) struct Node {
     pub(crate) hub: Hub,
     pub(crate) addr: SocketAddr,
-    pub(crate) tls: Option<SocketAddr>,
     pub(crate) sessions: [Sessions; 2],
     pub(crate) counters: Arc<Counters>,
     pub(crate) udp: (u16, u16),
@@ -54,11 +53,11 @@ impl Node {
         let views = Arc::new(HubViews::new(hub.clone()).waiting(PATIENCE));
         let server =
             Server::bind(config, hub.clone(), access, views, Arc::clone(&counters)).await.unwrap();
-        let (addr, tls, sessions) = (server.local_addr(), server.tls_addr(), server.sessions());
+        let (addr, sessions) = (server.local_addr(), server.sessions());
         let udp = server.udp_ports().unwrap_or_default();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(server.run(shutdown.clone()));
-        Self { hub, addr, tls, sessions, counters, udp, shutdown, task }
+        Self { hub, addr, sessions, counters, udp, shutdown, task }
     }
 
     pub(crate) fn url(&self, rest: &str) -> String {

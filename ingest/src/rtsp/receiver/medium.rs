@@ -32,7 +32,7 @@ pub(super) struct Medium {
 pub(super) enum Order {
     /// Interleaved: as they come.
     Stream(SeqUnwrapper),
-    Datagrams(Reorder<Kept>),
+    Datagrams(Box<Reorder<Kept>>),
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Medium {
             Coding::Sound(sound) => Joiner::Sound(SoundDepacketiser::new(sound.format)),
         };
         let order = match datagrams {
-            true => Order::Datagrams(Reorder::new(false)),
+            true => Order::Datagrams(Box::new(Reorder::new(false))),
             false => Order::Stream(SeqUnwrapper::default()),
         };
         let reception = Reception::new(0, format.clock_rate);
@@ -95,7 +95,7 @@ impl Medium {
         self.reception = Reception::new(ssrc, self.format.clock_rate);
         self.order = match self.order {
             Order::Stream(_) => Order::Stream(SeqUnwrapper::default()),
-            Order::Datagrams(_) => Order::Datagrams(Reorder::new(false)),
+            Order::Datagrams(_) => Order::Datagrams(Box::new(Reorder::new(false))),
         };
     }
 
