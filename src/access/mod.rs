@@ -245,14 +245,15 @@ impl NodeAccess {
             };
         }
         let settings = &rules.auth.jwt;
-        if !settings.jwks.is_empty() {
-            for text in asked.bearer().filter(|text| jwt::looks_like_one(text)) {
-                return match self.shared.keys.check(settings, &text, asked).await {
-                    jwt::Found::Right(terms) => Ok(terms),
-                    jwt::Found::MayNot => Err(No::Forbidden("the token is not for this".into())),
-                    jwt::Found::Wrong(reason) => Err(No::Wrong(reason)),
-                };
-            }
+        let mut signed = asked.bearer().filter(|text| jwt::looks_like_one(text));
+        if !settings.jwks.is_empty()
+            && let Some(text) = signed.next()
+        {
+            return match self.shared.keys.check(settings, &text, asked).await {
+                jwt::Found::Right(terms) => Ok(terms),
+                jwt::Found::MayNot => Err(No::Forbidden("the token is not for this".into())),
+                jwt::Found::Wrong(reason) => Err(No::Wrong(reason)),
+            };
         }
         self.by_password(rules, asked).await
     }

@@ -115,13 +115,16 @@ pub(super) fn theirs(rows: &[Row], ours: &Table, all: bool) -> Map<String, Json>
     map
 }
 
-/// A change by their names in our names: pairs of a path and a value; `None` forgets a setting.
+/// A setting's path and its new value; `None` forgets it.
+pub(super) type Change = (Vec<String>, Option<Value>);
+
+/// A change by their names in our names.
 /// Names without a row are refused, or with `all` taken for ours.
 pub(super) fn ours(
     rows: &[Row],
     theirs: Map<String, Json>,
     all: bool,
-) -> Result<Vec<(Vec<String>, Option<Value>)>, String> {
+) -> Result<Vec<Change>, String> {
     let mut changes = Vec::new();
     for (key, value) in theirs {
         let row = rows.iter().find(|row| row.theirs == key);

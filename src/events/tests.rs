@@ -11,17 +11,20 @@ use super::*;
 use crate::config::EventHook;
 use crate::signing;
 
+/// Headers and body of each post.
+type Posts = Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>;
+
 /// A receiver that refuses the first so many posts.
 struct Receiver {
     url: String,
-    got: Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>,
+    got: Posts,
     came: Arc<Notify>,
     server: tokio::task::JoinHandle<()>,
 }
 
 impl Receiver {
     async fn start(refuse: u64) -> Self {
-        let got: Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>> = Arc::default();
+        let got = Posts::default();
         let came = Arc::new(Notify::new());
         let (keep, tell) = (Arc::clone(&got), Arc::clone(&came));
         let asked = AtomicU64::new(0);
