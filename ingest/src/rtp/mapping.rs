@@ -124,6 +124,11 @@ impl Mapping {
         })
     }
 
+    /// The timestamp that a frame of the stream's ring got, while it is remembered.
+    pub fn time_of(&self, frame: u64) -> Option<RtpTime> {
+        self.window.iter().rev().find(|entry| entry.frame == frame).map(|entry| entry.time)
+    }
+
     /// Whether one more packet may be sent again: half of what went out, 512 in a row. A viewer
     /// that asks for everything does not get it twice.
     pub fn may_resend(&mut self) -> bool {

@@ -249,11 +249,16 @@ impl Session {
     }
 
     /// The node's answer to a question.
-    pub(crate) fn answer(&mut self, io: &mut Io<'_>, channel: u32, answer: Option<Answer>) {
+    pub(crate) fn answer(
+        &mut self,
+        io: &mut Io<'_>,
+        stream: Option<&Stream>,
+        (channel, answer): (u32, Option<Answer>),
+    ) {
         io.path = self.ice.selected();
         let pts = answer.as_ref().and_then(|answer| answer.pts);
         let time = pts.and_then(|pts| match &self.media {
-            Media::Viewer(viewer) => viewer.rtp_time(pts),
+            Media::Viewer(viewer) => viewer.rtp_time(stream?, pts),
             Media::Publisher(publisher) => publisher.rtp_time(pts),
         });
         let words = answer.map(|answer| answer.words(time));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use pipeline::{Codec, Packet, TrackKind, Tracks};
+use pipeline::{Codec, Packet, Pts, TrackKind, Tracks};
 use tokio::sync::{mpsc, watch};
 
 use super::mux::Key;
@@ -148,6 +148,11 @@ impl Stream {
     /// The cached group of pictures, where a viewer begins.
     pub(crate) fn group(&self) -> impl Iterator<Item = Arc<FramePackets>> {
         self.video.group().cloned()
+    }
+
+    /// The number of the picture of this name in the cached group.
+    pub(crate) fn picture(&self, pts: Pts) -> Option<u64> {
+        self.video.group().find(|frame| frame.pts == pts).map(|frame| frame.index)
     }
 
     /// A frame that was sent before.

@@ -259,10 +259,13 @@ impl Viewer {
         }
     }
 
-    /// The timestamp that a picture of this name has for the viewer; `None` before its first.
-    pub(crate) fn rtp_time(&self, pts: Pts) -> Option<RtpTime> {
-        let at = self.clock.as_ref()?.at(pts)?;
-        Some(self.video.as_ref()?.mapping.time_at(at))
+    /// The timestamp that a picture of this name has for the viewer, or will have when it comes in
+    /// time; `None` before the first.
+    pub(crate) fn rtp_time(&self, stream: &Stream, pts: Pts) -> Option<RtpTime> {
+        let mapping = &self.video.as_ref()?.mapping;
+        // While a viewer catches up its pictures follow each other faster than their names.
+        let sent = stream.picture(pts).and_then(|picture| mapping.time_of(picture));
+        sent.or_else(|| Some(mapping.time_at(self.clock.as_ref()?.at(pts)?)))
     }
 
     /// When [`Self::timeout`] is due.

@@ -295,8 +295,8 @@ impl Worker {
             }),
             Event::Arrived { link, datagram } => self.linked(now, link, &datagram),
             Event::Hangup { link } => self.hung_up(link),
-            Event::Answer { key, channel, answer } => self.with(now, key, |session, io, _| {
-                session.answer(io, channel, answer);
+            Event::Answer { key, channel, answer } => self.with(now, key, |session, io, stream| {
+                session.answer(io, stream, (channel, answer));
                 Ok(())
             }),
             Event::Presence(stream, online) => self.tell_viewers(now, stream, presence(online)),

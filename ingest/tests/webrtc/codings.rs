@@ -12,13 +12,13 @@ use ingest::rtp::payload::{Packetiser, PictureDepacketiser};
 use pipeline::packet::AudioTrack;
 use pipeline::{Codec, Packet, Pts, TrackKind, Tracks, video};
 
-use crate::harness::{Node, text};
+use crate::harness::{Node, PPS, SPS, annex_b, slice, text};
 use crate::peer::{PATIENCE, Peer};
 
 /// A beginning of a real encoder's key picture.
 fn key_picture(codec: Codec) -> Bytes {
     let name = match codec {
-        Codec::H264 => "h264_unit",
+        Codec::H264 => return annex_b(&[SPS, PPS, &slice(true, 500, 1)]),
         Codec::Hevc => "hevc_unit",
         Codec::Vp8 => "vp8",
         Codec::Vp9 => "vp9",
