@@ -112,13 +112,13 @@ impl Parts {
             let labels = [("webhook", index.as_str())];
             let help = "Events that webhooks were told";
             let value = counters.delivered.load(Ordering::Relaxed);
-            out.counter("millstream_webhook_delivered_total", help, &labels, value as f64);
+            out.counter("millstream_webhook_events_delivered_total", help, &labels, value as f64);
             let help = "Attempts to tell a webhook that failed";
             let value = counters.failed.load(Ordering::Relaxed);
-            out.counter("millstream_webhook_failed_total", help, &labels, value as f64);
+            out.counter("millstream_webhook_events_failed_total", help, &labels, value as f64);
             let help = "Events that no webhook was told: too many, or tried for too long";
             let value = counters.dropped.load(Ordering::Relaxed);
-            out.counter("millstream_webhook_dropped_total", help, &labels, value as f64);
+            out.counter("millstream_webhook_events_dropped_total", help, &labels, value as f64);
         }
     }
 

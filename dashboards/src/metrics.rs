@@ -25,10 +25,13 @@ pub const PREFIX: &str = "millstream_";
 const NAME_BYTES_MAX: usize = 100;
 
 /// Words of which every name has one: the unit of its value, or the thing that is counted.
-const UNITS: [&str; 24] = [
+const UNITS: [&str; 29] = [
+    "bits",
     "bytes",
     "clients",
     "connections",
+    "datagrams",
+    "events",
     "frames",
     "info",
     "nacks",
@@ -38,6 +41,7 @@ const UNITS: [&str; 24] = [
     "ratio",
     "readers",
     "receipts",
+    "retries",
     "rounds",
     "seconds",
     "segments",
@@ -46,6 +50,7 @@ const UNITS: [&str; 24] = [
     "swaps",
     "tasks",
     "tickets",
+    "up",
     "viewers",
     "wei",
     "winners",

@@ -70,7 +70,7 @@ async fn a_stream_is_pushed_by_srt_to_a_server_that_comes_later() {
     drop(free);
     let node = Running::start(|settings| {
         settings.pipeline.graph = "none".into();
-        let url = format!("srt://{address}?passphrase=a%20long%20secret");
+        let url = format!("srt://{address}?passphrase=a-long-secret");
         let pushes = Some(vec![Push { url, ..Push::default() }]);
         settings.streams.insert("cam".into(), Stream { pushes, ..Stream::default() });
     })
@@ -80,7 +80,7 @@ async fn a_stream_is_pushed_by_srt_to_a_server_that_comes_later() {
     let publisher = push::Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
     node.until("a failed attempt", |status| status["pushes"][0]["last_error"].is_string()).await;
     let mut command = Command::new(programs::ffmpeg());
-    let url = format!("srt://{address}?mode=listener&passphrase=a%20long%20secret");
+    let url = format!("srt://{address}?mode=listener&passphrase=a-long-secret");
     command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-i", &url]);
     command.args(["-map", "0:v", "-map", "0:a", "-frames:v", "60", "-f", "null", "-"]);
     command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
