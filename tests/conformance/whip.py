@@ -155,8 +155,13 @@ class Checker:
         reply = self.post(body=strange)
         self.rule("RFC9725 4.2", "an offer without a known codec is refused with 4xx", 400 <= reply.status < 500, reply)
         self.advice("RFC9110", "and with 406 or 422", reply.status in (406, 422), reply)
-        reply = self.post(body="v=0\r\n" + "a=filler\r\n" * 200_000)
-        self.rule("robustness", "2 MB of SDP are refused with 4xx", 400 <= reply.status < 500, reply)
+        # A server may answer and close before it has read all; then the answer can get lost.
+        try:
+            reply = self.post(body="v=0\r\n" + "a=filler\r\n" * 200_000)
+            refused = 400 <= reply.status < 500
+        except (BrokenPipeError, ConnectionResetError) as closed:
+            reply, refused = closed, True
+        self.rule("robustness", "2 MB of SDP are refused with 4xx, or the connection is closed", refused, reply)
 
     def session(self):
         reply = self.post(Origin="https://conformance.example")
