@@ -113,7 +113,6 @@ async fn recording() -> Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a plain MP4 states the length of what stands before the asked start, too"]
 async fn ranges_over_segments_play_in_ffmpeg_and_chromium() {
     let _alone = alone().await;
     let node = recording().await;

@@ -119,13 +119,13 @@ impl Layout {
             let Some(first) = samples.first() else { continue };
             let last = samples[samples.len() - 1];
             let units = (last.time + u64::from(last.duration)).saturating_sub(first.time);
-            let ticks = model.ticks(track.kind, units).0 as u64;
-            longest = longest.max(ticks);
+            let (edit, shown) = self.edit(track.timescale, first, units);
+            longest = longest.max(shown);
             let mut trak =
                 Trak { mdia: form.mdia.clone(), tkhd: form.tkhd.clone(), ..Trak::default() };
-            trak.tkhd.duration = ticks;
+            trak.tkhd.duration = shown;
             trak.mdia.mdhd.duration = units;
-            trak.edts = Some(self.edit(track.timescale, first, ticks));
+            trak.edts = Some(edit);
             let stsd = form.mdia.minf.stbl.stsd.clone();
             trak.mdia.minf.stbl = Stbl { stsd, ..tables(track.kind, &samples, chunks, begin) };
             traks.push(trak);
@@ -136,19 +136,22 @@ impl Layout {
         Ok(out)
     }
 
-    /// Shows the track from the range's beginning on: what lies before is skipped, a track that
-    /// begins later begins with an empty edit (ISO/IEC 14496-12 8.6.6).
-    fn edit(&self, timescale: u32, first: &Sample, ticks: u64) -> Edts {
-        let skip = (self.skip.0.max(0) as u64) * u64::from(timescale) / TICKS_PER_SECOND as u64;
-        let rate = FixedPoint::new(1, 0);
-        let mut entries = Vec::new();
-        if first.time > skip {
-            let empty = (first.time - skip) * TICKS_PER_SECOND as u64 / u64::from(timescale);
-            entries.push(ElstEntry { segment_duration: empty, media_time: None, media_rate: rate });
-        }
-        let media_time = Some(skip.saturating_sub(first.time));
-        entries.push(ElstEntry { segment_duration: ticks, media_time, media_rate: rate });
-        Edts { elst: Some(Elst { entries }) }
+    /// Shows the track, which lasts `units`, from the range's beginning on: what lies before is
+    /// skipped, a track that begins later begins with an empty edit (ISO/IEC 14496-12 8.6.6). Gives
+    /// how long that is in ticks, too, which is what the track's head states (8.3.2).
+    fn edit(&self, timescale: u32, first: &Sample, units: u64) -> (Edts, u64) {
+        let per_second = TICKS_PER_SECOND as u64;
+        let ticks = |units: u64| units * per_second / u64::from(timescale);
+        let skip = (self.skip.0.max(0) as u64) * u64::from(timescale) / per_second;
+        let skipped = skip.saturating_sub(first.time);
+        let empty = ticks(first.time.saturating_sub(skip));
+        let shown = ticks(units.saturating_sub(skipped));
+        let media_rate = FixedPoint::new(1, 0);
+        let entry =
+            |segment_duration, media_time| ElstEntry { segment_duration, media_time, media_rate };
+        let begins_late = (empty > 0).then(|| entry(empty, None));
+        let entries = begins_late.into_iter().chain([entry(shown, Some(skipped))]).collect();
+        (Edts { elst: Some(Elst { entries }) }, empty + shown)
     }
 }
 

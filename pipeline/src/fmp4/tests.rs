@@ -233,5 +233,9 @@ fn a_range_becomes_one_plain_file_with_the_same_samples() {
         let edits = &trak.edts.as_ref().unwrap().elst.as_ref().unwrap().entries;
         let skipped = if kind.is_video() { 6000 } else { 3200 };
         assert_eq!(edits[0].media_time, Some(skipped));
+        // What is skipped is not part of the length that players show.
+        let per_second = u64::from(trak.mdia.mdhd.timescale);
+        let shown = (trak.mdia.mdhd.duration - skipped) * 90_000 / per_second;
+        assert_eq!((edits[0].segment_duration, trak.tkhd.duration), (shown, shown));
     }
 }
