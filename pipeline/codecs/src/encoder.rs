@@ -7,16 +7,13 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_video as gst_video;
-use pipeline::frame::{Color, PixelFormat};
 use pipeline::h264::NalKind;
 use pipeline::packet::VideoTrack;
 use pipeline::stage::{self, EncoderSettings, StageError};
-use pipeline::{Codec, Frame, Packet, Pts, Size, Ticks, TrackKind};
+use pipeline::{Codec, Frame, Packet, Size, TrackKind};
 
 use crate::chain::{Chain, element};
-use crate::clock::Line;
-use crate::picture;
+use crate::feed::{Feed, Input};
 
 const STAGE: &str = "x264";
 /// Largest excess over the target rate, as the time that it takes to send at that rate
@@ -79,13 +76,6 @@ pub struct Options {
     pub threads: u32,
 }
 
-/// What the stream was opened with. A change of any of these opens it anew.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Input {
-    format: PixelFormat,
-    color: Color,
-}
-
 struct Open {
     chain: Chain,
     x264: gst::Element,
@@ -98,11 +88,8 @@ struct Open {
 pub struct Encoder {
     settings: EncoderSettings,
     options: Options,
-    /// Even in both directions; the last odd row and column are left out.
-    size: Size,
+    feed: Feed,
     open: Option<Open>,
-    line: Line,
-    last_key: Option<Pts>,
 }
 
 impl Encoder {
@@ -119,22 +106,13 @@ impl Encoder {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_options(settings: EncoderSettings, options: Options) -> Result<Self, StageError> {
-        crate::init()
-            .map_err(|error| StageError::Failed { stage: STAGE, reason: error.to_string() })?;
-        let size = Size::new(settings.size.width & !1, settings.size.height & !1);
-        if !settings.size.is_valid() || size.pixels() == 0 {
-            return Err(StageError::Unsupported {
-                stage: STAGE,
-                what: format!("a picture of {}", settings.size),
-            });
-        }
-        Ok(Self { settings, options, size, open: None, line: Line::default(), last_key: None })
+        Ok(Self { settings, options, feed: Feed::new(STAGE, &settings)?, open: None })
     }
 
     fn threads(&self) -> u32 {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         match self.options.threads {
-            0 if self.size.pixels() <= Size::new(1280, 720).pixels() => 1,
+            0 if self.feed.size.pixels() <= Size::new(1280, 720).pixels() => 1,
             0 => cores.min(4),
             set => set.min(16),
         }
@@ -142,8 +120,6 @@ impl Encoder {
 
     fn open(&self, input: Input) -> Result<Open, StageError> {
         let x264 = element("x264enc")?;
-        let rate = self.settings.frames_per_second.clamp(1.0, 240.0);
-        let interval = self.settings.key_interval.as_secs_f32() * rate;
         let threads = self.threads();
         x264.set_property_from_str("speed-preset", self.options.preset.name());
         x264.set_property_from_str("tune", "zerolatency");
@@ -154,8 +130,7 @@ impl Encoder {
         x264.set_property("threads", threads);
         x264.set_property("sliced-threads", threads > 1);
         x264.set_property("aud", false);
-        // Twice the distance: only the net under what encode() asks for by the stream's clock.
-        x264.set_property("key-int-max", (interval * 2.0).clamp(2.0, 100_000.0) as u32);
+        x264.set_property("key-int-max", self.feed.key_pictures_max());
         // The form whose start codes are not of two lengths: lengths become start codes here.
         let accepts = gst::Caps::builder("video/x-h264")
             .field("stream-format", "avc")
@@ -163,63 +138,29 @@ impl Encoder {
             .field("profile", self.options.profile.caps_name())
             .build();
         let mut chain = Chain::new(STAGE, vec![x264.clone()], &accepts)?;
-        let format = match input.format {
-            PixelFormat::Nv12 => gst_video::VideoFormat::Nv12,
-            _ => gst_video::VideoFormat::I420,
-        };
-        let caps = gst_video::VideoCapsBuilder::new()
-            .format(format)
-            .width(self.size.width as i32)
-            .height(self.size.height as i32)
-            .framerate(gst::Fraction::new((rate * 1000.0).round() as i32, 1000))
-            .field("interlace-mode", "progressive")
-            .field("colorimetry", picture::colorimetry(input.color).to_string())
-            .build();
-        chain.set_caps(&caps)?;
+        chain.set_caps(&input.caps(&self.feed))?;
         Ok(Open { chain, x264, input, sets: Bytes::new() })
     }
 }
 
 impl stage::Encoder for Encoder {
     fn encode(&mut self, frame: &Frame, force_key: bool) -> Result<Packet, StageError> {
-        if frame.size != self.settings.size {
-            return Err(StageError::Unsupported {
-                stage: STAGE,
-                what: format!("a {} picture after {}", frame.size, self.settings.size),
-            });
-        }
-        let input = Input { format: frame.format, color: frame.color };
-        if self.open.as_ref().is_none_or(|open| open.input != input) {
-            self.open = Some(self.open(input)?);
-        }
-        let mut buffer = picture::buffer(frame, self.size)?;
-        if let Some(buffer) = buffer.get_mut() {
-            buffer.set_pts(self.line.place(frame.pts));
-        }
-        let interval = Ticks::from_duration(self.settings.key_interval);
-        let due = self.last_key.is_none_or(|last| frame.pts - last >= interval || frame.pts < last);
+        self.feed.check(frame)?;
+        let input = Input::of(frame);
+        let open = match self.open.take().filter(|open| open.input == input) {
+            Some(open) => open,
+            None => self.open(input)?,
+        };
+        let open = self.open.insert(open);
+        let (output, key) = self.feed.encode(&open.chain, frame, force_key)?;
         let failed = |reason: String| StageError::Failed { stage: STAGE, reason };
-        let Some(open) = &mut self.open else { return Err(failed("not open".to_owned())) };
-        if force_key || due {
-            open.chain.event(
-                gst_video::DownstreamForceKeyUnitEvent::builder().all_headers(false).build(),
-            );
-        }
-        open.chain.push(buffer)?;
-        let output = open.chain.pop().ok_or_else(|| {
-            failed(open.chain.words().unwrap_or_else(|| "no picture came out".to_owned()))
-        })?;
         if open.sets.is_empty() {
             open.sets = parameter_sets(&output.caps)
                 .ok_or_else(|| failed("no parameter sets came out".to_owned()))?;
         }
-        let key = !output.buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         let coded = output.buffer.map_readable().map_err(|error| failed(error.to_string()))?;
         let data = canonical(&coded, if key { &open.sets } else { &[] })
             .ok_or_else(|| failed("a unit that is cut off came out".to_owned()))?;
-        if key {
-            self.last_key = Some(frame.pts);
-        }
         Ok(Packet {
             kind: TrackKind::Video,
             pts: frame.pts,
@@ -239,7 +180,7 @@ impl stage::Encoder for Encoder {
 
     fn track(&self) -> VideoTrack {
         let parameter_sets = self.open.as_ref().map_or_else(Bytes::new, |open| open.sets.clone());
-        VideoTrack { codec: Codec::H264, size: self.size, parameter_sets }
+        VideoTrack { codec: Codec::H264, size: self.feed.size, parameter_sets }
     }
 }
 

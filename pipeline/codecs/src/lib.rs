@@ -13,6 +13,7 @@ mod chain;
 mod clock;
 mod decoder;
 mod encoder;
+mod feed;
 mod picture;
 #[cfg(test)]
 mod testing;
