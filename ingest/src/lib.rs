@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+mod counters;
 pub mod file;
 #[doc(hidden)]
 pub mod fuzz;

@@ -23,7 +23,6 @@ mod socket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -40,6 +39,7 @@ pub use flv::MediaError;
 pub use handshake::HandshakeError;
 
 use crate::auth::SharedAccess;
+use crate::counters::{add, counters};
 use crate::hub::Hub;
 use crate::views::Views;
 
@@ -95,61 +95,25 @@ impl Default for Config {
     }
 }
 
-/// What a server has counted since its start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    connections: AtomicU64,
-    refused: AtomicU64,
-    failed: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    media_errors: AtomicU64,
-    clock_jumps: AtomicU64,
-    further_tracks: AtomicU64,
-}
-
-/// [`Counters`] at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CountersSnapshot {
+counters! {
     /// Connections accepted.
-    pub connections: u64,
+    connections,
     /// Connections, publishers and viewers turned away: limits, credentials, names, second
     /// publishers.
-    pub refused: u64,
+    refused,
     /// Connections ended by an error.
-    pub failed: u64,
+    failed,
     /// Bytes received.
-    pub bytes_in: u64,
+    bytes_in,
     /// Bytes sent.
-    pub bytes_out: u64,
+    bytes_out,
     /// Media messages that could not be used.
-    pub media_errors: u64,
+    media_errors,
     /// Jumps of publishers' clocks that were repaired.
-    pub clock_jumps: u64,
+    clock_jumps,
     /// Messages of publishers' further tracks, which are not carried: a stream has one picture and
     /// one sound, those of number 0.
-    pub further_tracks: u64,
-}
-
-impl Counters {
-    /// The figures now.
-    pub fn snapshot(&self) -> CountersSnapshot {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        CountersSnapshot {
-            connections: get(&self.connections),
-            refused: get(&self.refused),
-            failed: get(&self.failed),
-            bytes_in: get(&self.bytes_in),
-            bytes_out: get(&self.bytes_out),
-            media_errors: get(&self.media_errors),
-            clock_jumps: get(&self.clock_jumps),
-            further_tracks: get(&self.further_tracks),
-        }
-    }
-}
-
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
+    further_tracks,
 }
 
 /// A listener that is bound and waits to be run.

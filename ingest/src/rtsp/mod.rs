@@ -26,7 +26,6 @@ mod udp;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pipeline::Codec;
@@ -43,6 +42,7 @@ pub use receiver::MediaError;
 pub use session::SessionError;
 
 use crate::auth::SharedAccess;
+use crate::counters::{add, counters};
 use crate::hub::Hub;
 use crate::sessions::Sessions;
 use crate::views::{Takes, Views};
@@ -108,60 +108,24 @@ impl Default for Config {
     }
 }
 
-/// What a server has counted since its start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    connections: AtomicU64,
-    refused: AtomicU64,
-    failed: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    media_errors: AtomicU64,
-    datagrams_dropped: AtomicU64,
-    lagged: AtomicU64,
-}
-
-/// [`Counters`] at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CountersSnapshot {
+counters! {
     /// Connections accepted.
-    pub connections: u64,
+    connections,
     /// Connections, publishers and readers turned away: limits, credentials, names, second
     /// publishers.
-    pub refused: u64,
+    refused,
     /// Connections ended by an error.
-    pub failed: u64,
+    failed,
     /// Bytes received, datagrams included.
-    pub bytes_in: u64,
+    bytes_in,
     /// Bytes sent, datagrams included.
-    pub bytes_out: u64,
+    bytes_out,
     /// Packets of publishers that could not be used.
-    pub media_errors: u64,
+    media_errors,
     /// Datagrams of strangers, and those that a session or the system did not take in time.
-    pub datagrams_dropped: u64,
+    datagrams_dropped,
     /// Frames that readers lost by being slow.
-    pub lagged: u64,
-}
-
-impl Counters {
-    /// The figures now.
-    pub fn snapshot(&self) -> CountersSnapshot {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        CountersSnapshot {
-            connections: get(&self.connections),
-            refused: get(&self.refused),
-            failed: get(&self.failed),
-            bytes_in: get(&self.bytes_in),
-            bytes_out: get(&self.bytes_out),
-            media_errors: get(&self.media_errors),
-            datagrams_dropped: get(&self.datagrams_dropped),
-            lagged: get(&self.lagged),
-        }
-    }
-}
-
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
+    lagged,
 }
 
 /// Listeners that are bound and wait to be run.

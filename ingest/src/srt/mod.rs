@@ -27,7 +27,6 @@ mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use client::{pull, push};
@@ -40,6 +39,7 @@ pub use stats::Statistics;
 pub use streamid::{StreamId, StreamIdError};
 
 use crate::auth::Action;
+use crate::counters::{add, counters};
 use crate::name::StreamName;
 
 /// What holds for one stream, for its publishers or for its readers.
@@ -107,65 +107,25 @@ impl Default for Config {
     }
 }
 
-/// What a server has counted since its start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    connections: AtomicU64,
-    refused: AtomicU64,
-    failed: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    ignored: AtomicU64,
-    dropped: AtomicU64,
-    lost: AtomicU64,
-    resent: AtomicU64,
-    skipped: AtomicU64,
-}
-
-/// [`Counters`] at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CountersSnapshot {
+counters! {
     /// Sessions that were accepted.
-    pub connections: u64,
+    connections,
     /// Callers turned away: limits, stream ids, passphrases, credentials, second publishers.
-    pub refused: u64,
+    refused,
     /// Sessions ended by an error.
-    pub failed: u64,
+    failed,
     /// Bytes of datagrams received.
-    pub bytes_in: u64,
+    bytes_in,
     /// Bytes of datagrams sent.
-    pub bytes_out: u64,
+    bytes_out,
     /// Datagrams that were for nobody, or not from where a session's peer is.
-    pub ignored: u64,
+    ignored,
     /// Datagrams that a session could not take in time.
-    pub dropped: u64,
+    dropped,
     /// Packets of publishers that never came, of sessions that ended.
-    pub lost: u64,
+    lost,
     /// Packets that readers were sent again, of sessions that ended.
-    pub resent: u64,
+    resent,
     /// Packets of media that slow readers lost, of sessions that ended.
-    pub skipped: u64,
-}
-
-impl Counters {
-    /// The figures now.
-    pub fn snapshot(&self) -> CountersSnapshot {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        CountersSnapshot {
-            connections: get(&self.connections),
-            refused: get(&self.refused),
-            failed: get(&self.failed),
-            bytes_in: get(&self.bytes_in),
-            bytes_out: get(&self.bytes_out),
-            ignored: get(&self.ignored),
-            dropped: get(&self.dropped),
-            lost: get(&self.lost),
-            resent: get(&self.resent),
-            skipped: get(&self.skipped),
-        }
-    }
-}
-
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
+    skipped,
 }

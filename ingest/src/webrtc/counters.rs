@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub(crate) use crate::counters::add;
+
 /// Upper bounds of the latency buckets in microseconds.
 const BOUNDS_US: [u64; 14] = [
     50, 100, 200, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
@@ -100,11 +102,6 @@ impl Counters {
             add(sum, more.load(Ordering::Relaxed));
         }
     }
-}
-
-/// Adds to a figure.
-pub(crate) fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
 }
 
 /// One less.
