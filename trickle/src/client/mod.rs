@@ -70,8 +70,12 @@ impl Client {
     /// # Errors
     /// [`Error::Address`] when the TLS settings cannot be used.
     pub fn new(config: &ClientConfig) -> Result<Self, Error> {
+        let tls = config
+            .trust
+            .client_config(&[b"h2", b"http/1.1"])
+            .map_err(|failure| Error::Address(format!("TLS settings: {failure}")))?;
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::settings(&config.trust)?)
+            .tls_backend_preconfigured(tls)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(config.connect_timeout)

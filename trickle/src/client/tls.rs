@@ -7,8 +7,6 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 
-use crate::error::Error;
-
 /// Which certificates are believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -18,18 +16,22 @@ pub enum Trust {
     Pinned([u8; 32]),
 }
 
-pub(super) fn settings(trust: &Trust) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Verifier { trust: trust.clone(), provider: provider.clone() };
-    let versions =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut settings = versions
-        .map_err(|failure| Error::Address(format!("TLS settings: {failure}")))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(settings)
+impl Trust {
+    /// A TLS configuration that believes so, offering these protocols in order (ALPN).
+    ///
+    /// # Errors
+    /// When the provider lacks what TLS 1.2 and 1.3 need; it does not.
+    pub fn client_config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = Verifier { trust: self.clone(), provider: provider.clone() };
+        let mut settings = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        settings.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        Ok(settings)
+    }
 }
 
 /// Judges the certificate by [`Trust`]; that the server holds its key is always checked.
