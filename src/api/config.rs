@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Any};
 use toml::{Table, Value};
 
 use super::answer::{Body, Done, List, PageOf, Problem, done};
-use super::names::{self, GLOBAL, STREAM};
+use super::names::{self, Change, GLOBAL, STREAM};
 use super::settings::{hidden, refuse_hidden};
 use crate::config::{ChangeError, Edit, Loaded, Store};
 use crate::status::Parts;
@@ -254,12 +254,12 @@ fn without_name(mut map: Settings) -> Settings {
 /// All settings of a stream.
 fn whole(map: Settings) -> Result<Table, Problem> {
     let changes = names::ours(STREAM, without_name(map), true).map_err(Problem::bad)?;
-    let set = |(path, value): (Vec<String>, Option<Value>)| Some((path.concat(), value?));
+    let set = |(path, value): Change| Some((path.concat(), value?));
     Ok(changes.into_iter().filter_map(set).collect())
 }
 
-fn edits(below: Vec<String>, changes: Vec<(Vec<String>, Option<Value>)>) -> Vec<Edit> {
-    let edit = |(path, value): (Vec<String>, Option<Value>)| {
+fn edits(below: Vec<String>, changes: Vec<Change>) -> Vec<Edit> {
+    let edit = |(path, value): Change| {
         let path = below.iter().cloned().chain(path).collect();
         match value {
             Some(value) => Edit::Set { path, value },
