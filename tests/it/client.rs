@@ -94,7 +94,8 @@ impl Client {
         self.input.as_mut().unwrap().write_all(line.as_bytes()).await.unwrap();
     }
 
-    /// Waits until `wanted` finds what it looks for in everything said so far.
+    /// Waits until `wanted` finds what it looks for in everything said so far, which is locked
+    /// meanwhile: `wanted` asks nothing else of this client.
     pub(crate) async fn until<T>(&self, what: &str, wanted: impl Fn(&[Value]) -> Option<T>) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -148,6 +149,20 @@ impl Client {
         self.until(&what, |events| {
             let pictures = pictures(events, page);
             (pictures.len() >= count).then_some(pictures)
+        })
+        .await
+    }
+
+    /// Waits until `page` has shown a picture such as `wanted` and gives all that it showed.
+    pub(crate) async fn until_picture(
+        &self,
+        page: Option<&str>,
+        what: &str,
+        wanted: impl Fn(&Picture) -> bool,
+    ) -> Vec<Picture> {
+        self.until(what, |events| {
+            let pictures = pictures(events, page);
+            pictures.iter().any(&wanted).then_some(pictures)
         })
         .await
     }
