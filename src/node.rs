@@ -240,6 +240,9 @@ impl Node {
         let facts = dashboards::pages::NodeFacts {
             version: env!("CARGO_PKG_VERSION"),
             rtmp_port: self.addresses.rtmp.map(|address| address.port()),
+            srt_port: self.addresses.srt.map(|address| address.port()),
+            rtsp_port: self.addresses.rtsp.map(|address| address.port()),
+            hls: self.parts.hls.is_some(),
             publish_needs_password: settings.auth.guards_publishing(),
             read_needs_password: settings.auth.guards_reading(),
         };

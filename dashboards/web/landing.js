@@ -74,7 +74,8 @@ function tagsOf(raw, processed) {
 }
 
 function protocolName(protocol) {
-  return { rtmp: "RTMP", webrtc: "WebRTC", demo: "Test picture", srt: "SRT" }[protocol] ?? protocol;
+  const names = { rtmp: "RTMP", rtmps: "RTMPS", webrtc: "WebRTC", srt: "SRT", rtsp: "RTSP", rtsps: "RTSPS", hls: "HLS" };
+  return protocol === "demo" ? "Test picture" : (names[protocol] ?? protocol);
 }
 
 function factsOf(stream, raw, processed) {
@@ -99,15 +100,22 @@ function reason(raw, processed) {
 }
 
 function linksOf(name) {
-  const play = `rtmp://${host}:${node.rtmp_port}/${outOf(name)}`;
-  return el(
-    "div",
-    {},
-    copyLine("Page", new URL(pageOf(outOf(name)), location.href).href),
-    copyLine("WHEP", new URL(pageOf(outOf(name), "whep"), location.href).href),
-    node.rtmp_port ? copyLine("RTMP", play) : null,
-    node.rtmp_port ? copyLine("FFplay", `ffplay -fflags nobuffer -flags low_delay ${play}`) : null,
-  );
+  const out = outOf(name);
+  const at = (port, form) => (port ? form(port) : "");
+  const rtmp = at(node.rtmp_port, (port) => `rtmp://${host}:${port}/${out}`);
+  const srt = at(node.srt_port, (port) => `srt://${host}:${port}?streamid=read:${out}`);
+  const rtsp = at(node.rtsp_port, (port) => `rtsp://${host}:${port}/${out}`);
+  const hls = node.hls ? new URL(pageOf(out, "index.m3u8"), location.href).href : "";
+  const lines = [
+    ["Page", new URL(pageOf(out), location.href).href],
+    ["WHEP", new URL(pageOf(out, "whep"), location.href).href],
+    ["HLS", hls],
+    ["RTMP", rtmp],
+    ["SRT", srt],
+    ["RTSP", rtsp],
+    ["FFplay", rtmp && `ffplay -fflags nobuffer -flags low_delay ${rtmp}`],
+  ];
+  return el("div", {}, ...lines.filter(([, text]) => text).map(([label, text]) => copyLine(label, text)));
 }
 
 // ---- publishing
@@ -143,8 +151,10 @@ function recipes() {
   const text = wanted();
   byId("browser").disabled = !text;
   if (!text) return;
-  const port = node.rtmp_port;
+  const { rtmp_port: port, srt_port, rtsp_port } = node;
   const user = node.publish_needs_password ? "?user=USER&pass=PASSWORD" : "";
+  const srt = `srt://${host}:${srt_port}?streamid=publish:${text}${user && ":USER:PASSWORD"}`;
+  const rtsp = `rtsp://${user && "USER:PASSWORD@"}${host}:${rtsp_port}/${text}`;
   const whip = new URL(pageOf(text, "whip"), location.href).href;
   const rtmp = `rtmp://${host}:${port}/${text}${user}`;
   const ffmpeg = `ffmpeg -re -i clip.mp4 -c:v libx264 -tune zerolatency -pix_fmt yuv420p -g 60 -c:a aac -f flv "${rtmp}"`;
@@ -152,6 +162,8 @@ function recipes() {
     recipe("OBS", "Settings → Stream → Custom. The stream key stays empty.", port && copyLine("Server", rtmp)),
     recipe("FFmpeg", "", port && copyLine("Command", ffmpeg)),
     recipe("WHIP clients", "OBS 30 and newer, GStreamer, FFmpeg 8 and newer.", copyLine("Endpoint", whip)),
+    recipe("SRT encoders", "MPEG-TS with H.264 or HEVC.", srt_port && copyLine("Address", srt)),
+    recipe("RTSP", "Announced over TCP or UDP.", rtsp_port && copyLine("Address", rtsp)),
   );
 }
 

@@ -28,6 +28,12 @@ pub struct NodeFacts {
     pub version: &'static str,
     /// The TCP port that takes RTMP, if any does.
     pub rtmp_port: Option<u16>,
+    /// The UDP port that takes SRT.
+    pub srt_port: Option<u16>,
+    /// The TCP port that takes RTSP.
+    pub rtsp_port: Option<u16>,
+    /// Whether streams are served as HLS.
+    pub hls: bool,
     /// Whether publishers need a password.
     pub publish_needs_password: bool,
     /// Whether viewers need a password.

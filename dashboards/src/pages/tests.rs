@@ -15,7 +15,12 @@ fn rest() -> Router {
 }
 
 fn pages() -> Router {
-    let facts = NodeFacts { version: "1.2.3", rtmp_port: Some(1935), ..NodeFacts::default() };
+    let facts = NodeFacts {
+        version: "1.2.3",
+        rtmp_port: Some(1935),
+        srt_port: Some(8890),
+        ..NodeFacts::default()
+    };
     let streams = Router::new().route("/assets/streams.json", get(async || "[]"));
     edge(&facts, rest()).merge(streams)
 }
@@ -135,6 +140,8 @@ async fn the_pages_learn_about_the_node() {
     let facts: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
     assert_eq!(facts["version"], "1.2.3");
     assert_eq!(facts["rtmp_port"], 1935);
+    assert_eq!(facts["srt_port"], 8890);
+    assert!(facts["rtsp_port"].is_null());
     assert_eq!(facts["publish_needs_password"], false);
 }
 
