@@ -113,7 +113,7 @@ impl Node {
         let streams = StreamSettings::new(&settings).map_err(anyhow::Error::msg)?;
         let followed = streams.clone();
         store.follow(Box::new(move |settings| followed.prepare(settings)));
-        let access = access(&settings, &data, &streams)?;
+        let access = access(&settings, &data, &streams, &hub)?;
         let asked = access.clone();
         store.follow(Box::new(move |settings| asked.prepare(settings)));
         let mut node = Self {
@@ -378,11 +378,16 @@ impl Node {
 }
 
 /// Who may do what, with the secret for links and the tokens of the data directory.
-fn access(settings: &Settings, data: &DataDir, streams: &StreamSettings) -> Result<NodeAccess> {
+fn access(
+    settings: &Settings,
+    data: &DataDir,
+    streams: &StreamSettings,
+    hub: &Hub,
+) -> Result<NodeAccess> {
     let secret = identity::link_secret(data)?;
     let tokens = Tokens::open(data.join("tokens.json"))?;
     let client = crate::http_client()?;
-    NodeAccess::new(&settings.auth, secret, tokens, streams.clone(), client)
+    NodeAccess::new(&settings.auth, secret, tokens, streams.clone(), hub.clone(), client)
         .map_err(anyhow::Error::msg)
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ingest::StreamName;
@@ -23,12 +24,21 @@ const GROUPS_MAX: usize = 9;
 /// Streams with settings that came with the permission to publish.
 const ANSWERED_MAX: usize = 10_000;
 
+/// Who was let in has this long until its stream is online.
+const ONLINE_WITHIN: Duration = Duration::from_secs(60);
+
 /// Settings of streams. Cloning shares them.
 #[derive(Clone)]
 pub struct StreamSettings {
     compiled: Arc<ArcSwap<Compiled>>,
     /// Laid over them while a publisher writes.
-    answered: Arc<RwLock<HashMap<String, Table>>>,
+    answered: Arc<RwLock<HashMap<String, Answered>>>,
+}
+
+/// What the owner said of a stream, and when.
+struct Answered {
+    at: Instant,
+    settings: Table,
 }
 
 /// The settings of one stream.
@@ -75,26 +85,32 @@ impl StreamSettings {
     }
 
     /// Notes what the owner said of a stream when its publisher was let in; with `None` what was
-    /// said of an earlier one is forgotten.
+    /// said of an earlier one is forgotten. When there are too many, those are forgotten whose
+    /// stream is not `online`.
     ///
     /// # Errors
     /// Settings that are none, and too many streams with settings of their own.
-    pub fn answer(&self, name: &StreamName, settings: Option<&Table>) -> Result<(), String> {
+    pub fn answer(
+        &self,
+        name: &StreamName,
+        settings: Option<&Table>,
+        online: impl Fn(&StreamName) -> bool,
+    ) -> Result<(), String> {
         let mut answered = self.answered.write();
         answered.remove(name.base());
         let Some(settings) = settings else { return Ok(()) };
+        overlaid(&self.configured(name).settings, settings)
+            .map_err(|error| format!("settings of {name}: {error}"))?;
+        let at = Instant::now();
+        if answered.len() >= ANSWERED_MAX {
+            let online = |name: &str| StreamName::parse(name).is_ok_and(|name| online(&name));
+            answered.retain(|name, said| at - said.at < ONLINE_WITHIN || online(name));
+        }
         if answered.len() >= ANSWERED_MAX {
             return Err(format!("{ANSWERED_MAX} streams have settings of their own, the limit"));
         }
-        overlaid(&self.configured(name).settings, settings)
-            .map_err(|error| format!("settings of {name}: {error}"))?;
-        answered.insert(name.base().to_owned(), settings.clone());
+        answered.insert(name.base().to_owned(), Answered { at, settings: settings.clone() });
         Ok(())
-    }
-
-    /// Forgets what was said of a stream that is no more.
-    pub fn forget(&self, name: &StreamName) {
-        self.answered.write().remove(name.base());
     }
 
     /// The settings of a stream.
@@ -106,7 +122,7 @@ impl StreamSettings {
     pub fn find(&self, name: &StreamName) -> Found {
         let found = self.configured(name);
         let answered = self.answered.read();
-        let over = answered.get(name.base());
+        let over = answered.get(name.base()).map(|said| &said.settings);
         match over.map(|table| overlaid(&found.settings, table)) {
             Some(Ok(settings)) => Found { settings: Arc::new(settings), ..found },
             Some(Err(error)) => {
@@ -291,15 +307,37 @@ mod tests {
         let streams = StreamSettings::new(&settings("[streams.cam]\ntake_over = true\n")).unwrap();
         let name = StreamName::parse("cam").unwrap();
         let over: Table = "graph = \"passthrough\"".parse().unwrap();
-        streams.answer(&name, Some(&over)).unwrap();
+        streams.answer(&name, Some(&over), |_| true).unwrap();
         let now = streams.of(&name);
         assert_eq!((now.graph.as_deref(), now.take_over), (Some("passthrough"), Some(true)));
         streams.prepare(&settings("[streams.cam]\ngraph = \"none\"\n")).unwrap()();
         assert_eq!(streams.of(&name).graph.as_deref(), Some("passthrough"));
         let wrong: Table = "grap = \"x\"".parse().unwrap();
-        assert!(streams.answer(&name, Some(&wrong)).unwrap_err().contains("grap"));
-        streams.answer(&name, None).unwrap();
+        assert!(streams.answer(&name, Some(&wrong), |_| true).unwrap_err().contains("grap"));
+        streams.answer(&name, None, |_| true).unwrap();
         assert_eq!(streams.of(&name).graph.as_deref(), Some("none"));
+    }
+
+    #[test]
+    fn settings_of_streams_that_are_gone_make_room() {
+        let streams = StreamSettings::new(&settings("")).unwrap();
+        let said: Table = "graph = \"none\"".parse().unwrap();
+        let answer = |name: &str| {
+            let name = StreamName::parse(name).unwrap();
+            streams.answer(&name, Some(&said), |name| name.as_str() == "s0")
+        };
+        for number in 0..ANSWERED_MAX {
+            answer(&format!("s{number}")).unwrap();
+        }
+        // They may be about to begin.
+        assert!(answer("more").unwrap_err().contains("10000"));
+        for said in streams.answered.write().values_mut() {
+            said.at = said.at.checked_sub(ONLINE_WITHIN).unwrap();
+        }
+        answer("more").unwrap();
+        let left = streams.answered.read();
+        assert_eq!(left.len(), 2);
+        assert!(left.contains_key("s0") && left.contains_key("more"));
     }
 
     #[test]

@@ -25,8 +25,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use ingest::StreamName;
 use ingest::auth::{Access, Action, Grant, Refusal, Request};
+use ingest::{Hub, StreamName};
 use parking_lot::Mutex;
 
 use crate::config::{Auth, Commit, Right, Settings};
@@ -58,6 +58,7 @@ struct Shared {
     own_secret: String,
     keys: jwt::Keys,
     streams: StreamSettings,
+    hub: Hub,
     client: reqwest::Client,
     let_in: Mutex<VecDeque<String>>,
 }
@@ -116,6 +117,7 @@ impl NodeAccess {
         own_secret: String,
         tokens: Tokens,
         streams: StreamSettings,
+        hub: Hub,
         client: reqwest::Client,
     ) -> Result<Self, String> {
         let shared = Shared {
@@ -126,6 +128,7 @@ impl NodeAccess {
             own_secret,
             keys: jwt::Keys::new(client.clone()),
             streams,
+            hub,
             client,
             let_in: Mutex::default(),
         };
@@ -326,7 +329,8 @@ impl NodeAccess {
             }
         };
         if request.action == Action::Publish {
-            self.shared.streams.answer(&name, terms.settings.as_ref()).map_err(forbid)?;
+            let online = |name: &StreamName| self.shared.hub.is_online(name);
+            self.shared.streams.answer(&name, terms.settings.as_ref(), online).map_err(forbid)?;
         }
         let mut let_in = self.shared.let_in.lock();
         if let_in.len() >= LET_IN_MAX {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use ingest::hub::Limits;
 use serde_json::{Value, json};
 
 use super::*;
@@ -33,7 +34,8 @@ fn quick() -> Auth {
 fn access(auth: &Auth) -> NodeAccess {
     let streams = StreamSettings::new(&Settings::default()).unwrap();
     let client = crate::http_client().unwrap();
-    NodeAccess::new(auth, "own".into(), Tokens::in_memory(), streams, client).unwrap()
+    let hub = Hub::new(Limits::default());
+    NodeAccess::new(auth, "own".into(), Tokens::in_memory(), streams, hub, client).unwrap()
 }
 
 fn user(name: &str, password: &str, permissions: &[(Right, &str)]) -> User {
