@@ -7,6 +7,7 @@
 mod access;
 mod answer;
 mod config;
+mod connections;
 mod muxers;
 mod names;
 mod paths;
@@ -52,6 +53,7 @@ fn described() -> (Router<Parts>, OpenApi) {
         .routes(routes!(paths::list))
         .routes(routes!(paths::get))
         .merge(sessions::routes())
+        .merge(connections::routes())
         .routes(routes!(config::global_get))
         .routes(routes!(config::global_patch))
         .routes(routes!(config::defaults_get))

@@ -164,6 +164,10 @@ async fn every_list_is_there_and_answers_as_the_document_says() {
         let kicked = api.refused(Method::POST, &kick, "nobody", None).await;
         assert_eq!(kicked.0, StatusCode::NOT_FOUND, "{kind}");
     }
+    for kind in ["rtspconns", "rtspsconns"] {
+        let get = format!("/v3/{kind}/get/{{id}}");
+        assert_eq!(api.get(&get, "nobody").await.0, StatusCode::NOT_FOUND, "{kind}");
+    }
     assert_eq!(api.get("/v3/paths/list?itemsPerPage=0", "").await.0, StatusCode::BAD_REQUEST);
     let (_, cam) = api.get("/v3/paths/get/{name}", "cam").await;
     assert_eq!((&cam["confName"], &cam["ready"]), (&json!("cam"), &json!(false)));
