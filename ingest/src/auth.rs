@@ -75,12 +75,14 @@ pub struct Grant {
     pub name: StreamName,
     /// How long the session may last; it is ended then.
     pub lifetime: Option<Duration>,
+    /// Whether who publishes may replace who does so already; `None`: as the listener has it.
+    pub take_over: Option<bool>,
 }
 
 impl Grant {
     /// What was asked for, without an end.
     pub fn of(request: &Request) -> Self {
-        Self { name: request.name.clone(), lifetime: None }
+        Self { name: request.name.clone(), lifetime: None, take_over: None }
     }
 }
 

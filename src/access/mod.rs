@@ -337,7 +337,8 @@ impl NodeAccess {
             let_in.pop_front();
         }
         let_in.push_back(request.id.clone());
-        Ok(Grant { name, lifetime: terms.lifetime })
+        let take_over = self.shared.streams.of(&name).take_over;
+        Ok(Grant { name, lifetime: terms.lifetime, take_over })
     }
 }
 

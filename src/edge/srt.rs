@@ -68,6 +68,7 @@ pub(crate) fn start(edge: &Edge) -> Result<Started> {
         peer_timeout: Duration::from_secs(settings.peer_timeout_seconds),
         sessions_max: settings.sessions_max,
         per_ip_max: settings.sessions_per_ip_max,
+        take_over: edge.settings.rtmp.take_over,
         ..Config::default()
     };
     let counters = Arc::new(Counters::default());
@@ -82,7 +83,7 @@ pub(crate) fn start(edge: &Edge) -> Result<Started> {
 
 /// What the settings say of a stream, at each handshake anew.
 fn rules(edge: &Edge) -> Rules {
-    let (streams, take_over) = (edge.streams.clone(), edge.settings.rtmp.take_over);
+    let streams = edge.streams.clone();
     Arc::new(move |name, action| {
         let stream = streams.of(name);
         let passphrase = match action {
@@ -92,7 +93,6 @@ fn rules(edge: &Edge) -> Rules {
         StreamRules {
             passphrase: passphrase.clone().filter(|text| !text.is_empty()),
             latency: stream.srt_latency_ms.map(|ms| Duration::from_millis(ms.into())),
-            take_over: stream.take_over.unwrap_or(take_over),
         }
     })
 }

@@ -187,7 +187,7 @@ impl Connection {
             let _ = self.refuse("not allowed", String::new()).await;
             return Err(Error::Stalled { what: "answer whether the client may do this", limit });
         };
-        let Grant { name, lifetime } = match answer {
+        let Grant { name, lifetime, take_over } = match answer {
             Ok(grant) => grant,
             Err(refusal) => return self.refuse("not allowed", refusal.reason).await,
         };
@@ -199,7 +199,8 @@ impl Connection {
                     id: self.open.id().to_owned(),
                     remote: self.open.remote().to_string(),
                 };
-                match shared.hub.publish(name.clone(), publisher, shared.config.take_over) {
+                let take_over = take_over.unwrap_or(shared.config.take_over);
+                match shared.hub.publish(name.clone(), publisher, take_over) {
                     Ok(writer) => {
                         self.open.begin(SessionState::Publish, name, &wish.user, &wish.query);
                         self.publish(writer).await

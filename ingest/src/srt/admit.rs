@@ -75,12 +75,13 @@ pub(super) async fn admit(
         answer = question => answer.map_err(|_| late())?,
     };
     let grant = answer.map_err(|refusal| (Reject::Unauthorized, refusal.reason))?;
-    let Grant { name, lifetime } = grant;
+    let Grant { name, lifetime, take_over } = grant;
     let task = match id.action {
         Action::Publish => {
             let (id, remote) = (open.id().to_owned(), open.remote().to_string());
             let publisher = Publisher { protocol: "srt", id, remote };
-            let writer = shared.hub.publish(name.clone(), publisher, rules.take_over);
+            let take_over = take_over.unwrap_or(config.take_over);
+            let writer = shared.hub.publish(name.clone(), publisher, take_over);
             Task::Publish(writer.map_err(|error| {
                 let taken = matches!(error, PublishError::Taken { .. });
                 let reject = if taken { Reject::Conflict } else { Reject::Overload };

@@ -49,8 +49,6 @@ pub struct StreamRules {
     pub passphrase: Option<String>,
     /// Instead of [`Config::latency`].
     pub latency: Option<Duration>,
-    /// Whether a second publisher replaces the first; it is refused otherwise.
-    pub take_over: bool,
 }
 
 /// The rules of streams. Asked for each handshake, so that they may change while the server runs.
@@ -84,11 +82,14 @@ pub struct Config {
     pub handshakes_max: usize,
     /// Sessions and handshakes of one address at the same time.
     pub per_ip_max: usize,
+    /// Whether a second publisher of a name replaces the first; it is refused otherwise.
+    pub take_over: bool,
 }
 
 impl Default for Config {
     /// Loopback on port 8890; 120 ms of latency, 8,192 packets (12 MiB, 3 s at 30 Mbit/s); 10 s for
-    /// a question, silence and media; 1,000 sessions, 256 of one address, 256 handshakes.
+    /// a question, silence and media; 1,000 sessions, 256 of one address, 256 handshakes; a second
+    /// publisher is refused.
     fn default() -> Self {
         Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 8890)),
@@ -103,6 +104,7 @@ impl Default for Config {
             sessions_max: 1000,
             handshakes_max: 256,
             per_ip_max: 256,
+            take_over: false,
         }
     }
 }

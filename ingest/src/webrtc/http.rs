@@ -201,7 +201,7 @@ async fn post(
             Problem::new(StatusCode::FORBIDDEN, "not allowed".into())
         }
     })?;
-    let Grant { name, lifetime } = grant;
+    let Grant { name, lifetime, take_over } = grant;
 
     let seat = shared.admission.admit(peer.ip()).map_err(|refused| {
         counters::add(&shared.counters.sessions_refused, 1);
@@ -232,7 +232,8 @@ async fn post(
         None => {
             let publisher =
                 Publisher { protocol: "webrtc", id: id.clone(), remote: peer.to_string() };
-            let writer = shared.hub.publish(name.clone(), publisher, shared.config.take_over);
+            let take_over = take_over.unwrap_or(shared.config.take_over);
+            let writer = shared.hub.publish(name.clone(), publisher, take_over);
             OpenMedia::Publish(writer.map_err(taken)?)
         }
     };

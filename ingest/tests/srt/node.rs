@@ -46,7 +46,7 @@ impl Node {
         let rules = Arc::new(|name: &StreamName, action| {
             let secret = if action == Action::Publish { PUBLISH_SECRET } else { READ_SECRET };
             let passphrase = name.as_str().starts_with("secret").then(|| secret.to_owned());
-            StreamRules { passphrase, ..StreamRules::default() }
+            StreamRules { passphrase, latency: None }
         });
         let server = Server::bind(
             config,
