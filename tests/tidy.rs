@@ -50,6 +50,8 @@ const CORES: &[&str] = &[
     "ingest/src/rtmp/session/",
     "ingest/src/rtp/",
     "ingest/src/rtsp/announce.rs",
+    "ingest/src/rtsp/call.rs",
+    "ingest/src/rtsp/challenge.rs",
     "ingest/src/rtsp/decode_times.rs",
     "ingest/src/rtsp/describe.rs",
     "ingest/src/rtsp/digest.rs",

@@ -35,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rtcp", run: rtp::rtcp, seeds: rtp::RTCP_SEEDS },
     Target { name: "rtsp-session", run: rtsp::session, seeds: rtsp::SESSION_SEEDS },
     Target { name: "rtsp-media", run: rtsp::media, seeds: rtsp::MEDIA_SEEDS },
+    Target { name: "rtsp-call", run: rtsp::call, seeds: rtsp::CALL_SEEDS },
     Target { name: "rtsp-headers", run: rtsp::headers, seeds: rtsp::HEADERS_SEEDS },
     Target { name: "srt-handshake", run: srt::handshake, seeds: srt::HANDSHAKE_SEEDS },
     Target { name: "srt-connection", run: srt::connection, seeds: srt::CONNECTION_SEEDS },

@@ -10,5 +10,7 @@ mod ffmpeg;
 mod gstreamer;
 #[path = "rtsp/harness.rs"]
 mod harness;
+#[path = "rtsp/remote.rs"]
+mod remote;
 #[path = "rtsp/rude.rs"]
 mod rude;

@@ -7,10 +7,10 @@ use super::settings::Stream;
 
 /// Schemes of URLs that can be a stream's source.
 pub const SOURCE_SCHEMES: &[&str] =
-    &["file", "http", "https", "rtmp", "rtmps", "srt", "udp", "udp+mpegts"];
+    &["file", "http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt", "udp", "udp+mpegts"];
 
 /// Schemes of URLs that can be pushed to.
-pub const PUSH_SCHEMES: &[&str] = &["rtmp", "rtmps", "srt"];
+pub const PUSH_SCHEMES: &[&str] = &["rtmp", "rtmps", "rtsp", "rtsps", "srt"];
 
 /// Destinations of one stream.
 const PUSHES_MAX: usize = 32;

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use ingest::mpegts::{self, Fanout};
 use ingest::remote::{Ended, Error, Sink, Status};
 use ingest::views::Views;
-use ingest::{StreamName, file, hls_pull, rtmp, srt};
+use ingest::{StreamName, file, hls_pull, rtmp, rtsp, srt};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, Ends};
@@ -34,6 +34,7 @@ impl Ends for NodeEnds {
                 "http" | "https" => hls_pull::pull(target, options, sink, stop).await,
                 "demo" => demo::run(sink, stop).await,
                 "rtmp" | "rtmps" => rtmp::pull(target, options, sink, stop).await,
+                "rtsp" | "rtsps" => rtsp::pull(target, options, sink, stop).await,
                 "srt" => srt::pull(target, options, sink, stop).await,
                 "udp" | "udp+mpegts" => mpegts::pull(target, options, sink, stop).await,
                 _ => Err(target.fault("streams are not pulled in this way")),
@@ -54,6 +55,10 @@ impl Ends for NodeEnds {
                 "rtmp" | "rtmps" => {
                     let reader = self.views.view(stream, rtmp::takes()).await?;
                     rtmp::push(target, options, reader, status, stop).await
+                }
+                "rtsp" | "rtsps" => {
+                    let reader = self.views.view(stream, &rtsp::TAKES).await?;
+                    rtsp::push(target, options, reader, status, stop).await
                 }
                 "srt" => {
                     let reader = self.fanout.subscribe(stream).await?;

@@ -47,9 +47,12 @@ const BROKEN_MAX: u32 = 100;
 /// How long a stream may have no tracks before a reader is told that there is none.
 const TRACKS_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a client may take to read why it was refused, and a reader of a stream that is over to
-/// say goodbye: some take it ill when the connection ends first.
+/// How long a client may take to read why it was refused.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a reader of a stream that is over may take to say goodbye: some take it ill when the
+/// connection ends first.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long after the last datagram of media goodbye is said: players read what is said on the
 /// ports of RTCP first, and would not read the rest.
@@ -72,6 +75,10 @@ pub(super) struct Connection<S> {
     role: Role,
     /// Open ports by medium.
     ports: Vec<Option<Opened>>,
+    /// The transports of all media, by number, since media flows.
+    lowers: Vec<Option<Lower>>,
+    /// Where datagrams are put together.
+    scratch: Vec<u8>,
     datagrams: (mpsc::Sender<Datagram>, mpsc::Receiver<Datagram>),
 }
 
@@ -121,7 +128,7 @@ struct Road<'a> {
     lowers: &'a [Option<Lower>],
     ports: &'a [Option<Opened>],
     out: &'a mut Vec<u8>,
-    scratch: Vec<u8>,
+    scratch: &'a mut Vec<u8>,
     /// Bytes of datagrams sent.
     sent: u64,
 }
@@ -141,7 +148,7 @@ impl Road<'_> {
                 let Some(Some(opened)) = self.ports.get(medium) else { return };
                 self.scratch.clear();
                 parts.iter().for_each(|part| self.scratch.extend_from_slice(part));
-                if opened.send(rtcp, &self.scratch) {
+                if opened.send(rtcp, self.scratch) {
                     self.sent += self.scratch.len() as u64;
                 }
             }
@@ -194,6 +201,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             described: Vec::new(),
             role: Role::None,
             ports: Vec::new(),
+            lowers: Vec::new(),
+            scratch: Vec::new(),
             datagrams: mpsc::channel(WAITING_MAX),
         }
     }
@@ -421,7 +430,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let wall = Ntp::from_system(SystemTime::now());
         let chance = || Chance { ssrc: rand::random(), seq: rand::random(), time: rand::random() };
         // Media have the numbers of the description.
-        let lowers = self.session.lowers();
+        self.lowers = self.session.lowers();
+        let lowers = &self.lowers;
         let medium = |at: usize| lowers.get(at).is_some_and(Option::is_some).then_some(at);
         let mut sender = Sender::new(&tracks, medium, (began, wall), chance);
         let new = outgoing(&tracks);
@@ -450,11 +460,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             id: self.open.id().to_owned(),
             remote: self.open.remote().to_string(),
         };
-        let take_over = self.shared.config.take_over;
+        let take_over = grant.take_over.unwrap_or(self.shared.config.take_over);
         match self.shared.hub.publish(grant.name.clone(), publisher, take_over) {
             Ok(writer) => {
                 let wishes = writer.key_requests();
                 let receiver = Receiver::new(&self.session.formats(), rand::random());
+                self.lowers = self.session.lowers();
                 let writes = Writes { writer, wishes, receiver, out: Vec::new(), broken: 0 };
                 self.role = Role::Writes(Box::new(writes));
                 self.session.recording(now());
@@ -530,12 +541,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Gives something to the peer over the roads of its media.
     fn with_road<T>(&mut self, give: impl FnOnce(&mut Road<'_>, &mut Role) -> T) -> T {
-        let lowers = self.session.lowers();
         let mut road = Road {
-            lowers: &lowers,
+            lowers: &self.lowers,
             ports: &self.ports,
             out: self.session.output(),
-            scratch: Vec::new(),
+            scratch: &mut self.scratch,
             sent: 0,
         };
         let given = give(&mut road, &mut self.role);
@@ -591,7 +601,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn farewell(&mut self) -> bool {
         let Some(over) = &mut self.over else { return false };
         let Some(mut sender) = over.sender.take() else { return false };
-        over.at = now() + LINGER;
+        over.at = now() + FAREWELL_LIMIT;
         self.with_road(|road, _| sender.goodbye(road));
         true
     }

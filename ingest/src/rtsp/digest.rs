@@ -14,6 +14,45 @@ use subtle::ConstantTimeEq as _;
 /// What we call ourselves in challenges.
 pub(super) const REALM: &str = "Millstream";
 
+/// How proofs are hashed, the weaker one first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Algorithm {
+    #[default]
+    Md5,
+    Sha256,
+}
+
+impl Algorithm {
+    /// By its name in a header.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Md5, Self::Sha256].into_iter().find(|one| name.eq_ignore_ascii_case(one.name()))
+    }
+
+    /// The one whose hashes have so many hexadecimal digits.
+    const fn of_digits(count: usize) -> Option<Self> {
+        match count {
+            32 => Some(Self::Md5),
+            64 => Some(Self::Sha256),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha256 => "SHA-256",
+        }
+    }
+
+    /// In hexadecimal digits.
+    pub(super) fn hash(self, text: &str) -> String {
+        match self {
+            Self::Md5 => hex::encode(md5::Md5::digest(text.as_bytes())),
+            Self::Sha256 => hex::encode(Sha256::digest(text.as_bytes())),
+        }
+    }
+}
+
 /// Credentials of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Credentials {
@@ -29,7 +68,7 @@ pub(super) enum Credentials {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Proof {
     pub(super) user: String,
-    sha256: bool,
+    algorithm: Algorithm,
     realm: String,
     nonce: String,
     uri: String,
@@ -53,6 +92,7 @@ pub(super) fn read(value: &str, method: &'static str) -> Option<Credentials> {
         "digest" => {
             let mut proof = Proof { method, ..Proof::default() };
             let (mut qop, mut count, mut nonce) = (String::new(), String::new(), String::new());
+            let mut algorithm = None;
             for (key, value) in parameters(rest) {
                 match key.to_ascii_lowercase().as_str() {
                     "username" => proof.user = value,
@@ -63,11 +103,13 @@ pub(super) fn read(value: &str, method: &'static str) -> Option<Credentials> {
                     "qop" => qop = value,
                     "nc" => count = value,
                     "cnonce" => nonce = value,
-                    "algorithm" if value.eq_ignore_ascii_case("SHA-256") => proof.sha256 = true,
-                    "algorithm" if !value.eq_ignore_ascii_case("MD5") => return None,
+                    "algorithm" => algorithm = Some(Algorithm::named(&value)?),
                     _ => {}
                 }
             }
+            // `http-auth` does not name it where the challenge names no quality of protection.
+            let by_length = Algorithm::of_digits(proof.response.len());
+            proof.algorithm = algorithm.or(by_length).unwrap_or_default();
             if qop == "auth" {
                 proof.quality = Some([qop, count, nonce]);
             } else if !qop.is_empty() {
@@ -80,7 +122,7 @@ pub(super) fn read(value: &str, method: &'static str) -> Option<Credentials> {
 }
 
 /// `key=value` and `key="value"`, separated by commas.
-fn parameters(mut rest: &str) -> Vec<(String, String)> {
+pub(super) fn parameters(mut rest: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     while let Some((key, after)) = rest.split_once('=') {
         let key = key.trim_matches(|c: char| c == ',' || c.is_whitespace());
@@ -112,10 +154,7 @@ fn parameters(mut rest: &str) -> Vec<(String, String)> {
 impl Proof {
     /// Whether it proves knowledge of `password` to the challenge with this nonce.
     pub(super) fn proves(&self, password: &str, nonce: &str) -> bool {
-        let hash = |text: &str| match self.sha256 {
-            true => hex::encode(Sha256::digest(text.as_bytes())),
-            false => hex::encode(md5::Md5::digest(text.as_bytes())),
-        };
+        let hash = |text: &str| self.algorithm.hash(text);
         let secret = hash(&format!("{}:{REALM}:{password}", self.user));
         let what = hash(&format!("{}:{}", self.method, self.uri));
         let expected = match &self.quality {
@@ -170,6 +209,8 @@ mod tests {
                  uri=\"rtsp://h/cam\", response=\"{response}\", algorithm={algorithm}"
             );
             assert!(proof(&header, "DESCRIBE").proves("pass", "n1"));
+            let unnamed = header.split(", algorithm").next().unwrap();
+            assert!(proof(unnamed, "DESCRIBE").proves("pass", "n1"), "told by its length");
             assert!(!proof(&header, "DESCRIBE").proves("pasS", "n1"));
             assert!(!proof(&header, "DESCRIBE").proves("pass", "n2"));
             assert!(!proof(&header, "SETUP").proves("pass", "n1"));

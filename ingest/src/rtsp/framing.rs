@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use bytes::{Buf, Bytes, BytesMut};
-use rtsp_types::{Message, ParseError, Request};
+use rtsp_types::{Message, ParseError, Request, Response};
 
 /// Bytes of a request's or response's head, at most.
 pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -46,12 +46,8 @@ pub enum FramingError {
 #[derive(Debug)]
 pub(super) enum Input {
     Request(Request<Vec<u8>>),
-    /// Of a client, which was asked nothing.
-    Response,
-    Frame {
-        channel: u8,
-        payload: Bytes,
-    },
+    Response(Box<Response<Vec<u8>>>),
+    Frame { channel: u8, payload: Bytes },
 }
 
 /// Finds messages in a buffer that grows at its end.
@@ -66,6 +62,11 @@ pub(super) struct Framing {
 }
 
 impl Framing {
+    /// For what a server says that we have chosen: its frames may have any length from the start.
+    pub(super) fn of_server() -> Self {
+        Self { long_frames: true, ..Self::default() }
+    }
+
     /// The next message, taken from the front of `input`; `None` when more bytes are needed.
     ///
     /// # Errors
@@ -97,7 +98,7 @@ impl Framing {
         *self = Self { long_frames: self.long_frames, ..Self::default() };
         match Message::parse(&bytes[..]) {
             Ok((Message::Request(request), _)) => Ok(Some(Input::Request(request))),
-            Ok((Message::Response(_), _)) => Ok(Some(Input::Response)),
+            Ok((Message::Response(response), _)) => Ok(Some(Input::Response(Box::new(response)))),
             _ => Err(FramingError::Malformed(whole)),
         }
     }
@@ -157,7 +158,7 @@ mod tests {
                     Input::Request(request) => {
                         format!("{} {}", <&str>::from(request.method()), request.body().len())
                     }
-                    Input::Response => "response".to_owned(),
+                    Input::Response(_) => "response".to_owned(),
                     Input::Frame { channel, payload } => format!("${channel} {}", payload.len()),
                 });
             }

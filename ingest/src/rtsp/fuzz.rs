@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::announce;
+use super::call::{Answer, Call};
+use super::challenge::Challenge;
 use super::digest;
 use super::receiver::Receiver;
 use super::session::{Event, Facts, Session};
@@ -83,8 +85,26 @@ pub(crate) fn headers(bytes: &[u8]) {
     if let Some(digest::Credentials::Digest(proof)) = digest::read(text, "DESCRIBE") {
         let _ = proof.proves("password", "nonce");
     }
+    if let Some(challenge) = Challenge::read(text) {
+        let _ = challenge.answer(("user", "password"), ("DESCRIBE", "rtsp://h/cam"), 1, "own");
+    }
     for udp in [false, true] {
         let _ = transport::choose(text, udp);
+    }
+}
+
+/// A server's half of a conversation in which we want to play, with a description in it.
+pub(crate) fn call(bytes: &[u8]) {
+    let mut call = Call::new(Some(("user".into(), "password".into())), "own".into());
+    call.ask("DESCRIBE", "rtsp://h/cam", "", Vec::new());
+    let mut input = BytesMut::from(bytes);
+    while let Ok(Some(answer)) = call.handle(&mut input) {
+        if let Answer::Done(response) = answer {
+            let _ = announce::read(response.body());
+            let _ = call.alive_interval();
+            call.ask("PLAY", "rtsp://h/cam", "", Vec::new());
+        }
+        call.output().clear();
     }
 }
 
@@ -121,5 +141,15 @@ pub(crate) const HEADERS_SEEDS: &[&[u8]] = &[
     b"Digest username=\"tom\", realm=\"Millstream\", nonce=\"nonce\", uri=\"rtsp://h/cam\", \
 response=\"0\", algorithm=SHA-256, qop=auth, nc=00000001, cnonce=\"x\"",
     b"Basic dG9tOng=",
+    b"Digest realm=\"cam\", nonce=\"n\", qop=\"auth,auth-int\", stale=true, Basic realm=\"cam\"",
     b"RTP/AVP/TCP;unicast;interleaved=0-1;mode=record,RTP/AVP;unicast;client_port=5000-5001",
+];
+
+/// Asks for credentials, describes, lets play, sends a packet.
+pub(crate) const CALL_SEEDS: &[&[u8]] = &[
+    b"RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\nWWW-Authenticate: Digest realm=\"cam\", nonce=\"n\"\r\n\r\n\
+RTSP/1.0 200 OK\r\nCSeq: 2\r\nContent-Base: rtsp://h/cam/\r\nContent-Type: application/sdp\r\n\
+Content-Length: 64\r\n\r\nv=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 8\r\n\
+RTSP/1.0 200 OK\r\nCSeq: 3\r\nSession: 1;timeout=30\r\n\r\n$\0\0\x0c\x80\x08\0\x01\0\0\0\x01\0\0\0\x02",
+    b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\nRTSP/1.0 454 Session Not Found\r\nCSeq: 1\r\n\r\n",
 ];

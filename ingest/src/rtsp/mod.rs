@@ -1,12 +1,15 @@
 //! RTSP: publishers and readers on port 8554, with TLS on 8322; media interleaved on the connection
 //! or as datagrams on one pair of ports.
 //!
-//! This file, [`connection`], [`serve`] and [`udp`] are the shell. What is said and what it means
-//! is decided in the cores beside it, which do no input or output: [`framing`] and [`session`] for
-//! the conversation, [`receiver`] and [`sender`] for media. Whatever a peer does ends its own
+//! This file, [`connection`], [`serve`] and [`udp`] are the shell for clients, [`pull`], [`push`] and
+//! [`line`] that for other servers. What is said and what it means is decided in the cores beside
+//! them, which do no input or output: [`framing`], [`session`] and [`call`] for the conversation,
+//! [`receiver`] and [`sender`] for media. Whatever a peer does ends its own
 //! connection at most, with a reason in the log.
 
 mod announce;
+mod call;
+mod challenge;
 mod connection;
 mod decode_times;
 mod describe;
@@ -14,6 +17,9 @@ mod digest;
 mod error;
 mod framing;
 pub(crate) mod fuzz;
+mod line;
+mod pull;
+mod push;
 mod receiver;
 mod reply;
 mod sender;
@@ -38,6 +44,8 @@ use tracing::{Instrument, info, warn};
 pub use announce::SdpError;
 pub use error::Error;
 pub use framing::FramingError;
+pub use pull::pull;
+pub use push::push;
 pub use receiver::MediaError;
 pub use session::SessionError;
 

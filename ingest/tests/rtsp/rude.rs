@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use ingest::auth::{Access, Grant, Refusal, Request};
 use ingest::hub::{Item, Reader};
 use ingest::sessions::SessionState;
 use tokio::net::UdpSocket;
@@ -290,5 +292,28 @@ async fn credentials_are_asked_for_and_three_wrong_ones_end_the_connection() {
     assert_eq!(client.ask(line, "Content-Type: application/sdp\r\n", SDP).await.0, 200);
     let reserved = "ANNOUNCE rtsp://h/room-out?user=tom&pass=secret";
     assert_eq!(client.ask(reserved, "Content-Type: application/sdp\r\n", SDP).await.0, 400);
+    node.stop().await;
+}
+
+/// Panics when it is asked about one name.
+struct Faulty;
+
+impl Access for Faulty {
+    fn check(&self, request: Request) -> BoxFuture<'_, Result<Grant, Refusal>> {
+        assert_ne!(request.name.as_str(), "fault", "as the test says");
+        Box::pin(std::future::ready(Ok(Grant::of(&request))))
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_ours_in_a_connection_ends_that_connection_alone() {
+    let node = Node::with_access(|_| {}, Arc::new(Faulty)).await;
+    let (mut publisher, mut reader) = live(&node).await;
+    let mut hit = Client::connect(node.addr).await;
+    hit.send(b"DESCRIBE rtsp://h/fault RTSP/1.0\r\nCSeq: 1\r\n\r\n").await;
+    hit.closed().await;
+    until("its end", || node.counters.snapshot().failed == 1).await;
+    until("its place", || node.sessions[0].list().len() == 1).await;
+    untouched(&mut publisher, &mut reader).await;
     node.stop().await;
 }

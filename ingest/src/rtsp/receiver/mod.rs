@@ -18,7 +18,7 @@ use pipeline::{Codec, Packet, Ticks, TrackKind, Tracks};
 use medium::{Joiner, Kept, Medium, Order};
 
 use super::announce::{Coding, Format};
-use crate::rtp::packet::{ExtSeq, PacketError, RtpPacket};
+use crate::rtp::packet::{ExtSeq, PacketError, RtpPacket, RtpTime, Seq};
 use crate::rtp::payload::{DepacketiseError, Unit};
 use crate::rtp::reorder;
 use crate::rtp::rtcp::{Compound, Message, ReportBlock, messages};
@@ -49,6 +49,27 @@ pub enum MediaError {
     /// A picture that cannot be read.
     #[error(transparent)]
     Picture(#[from] pipeline::video::Error),
+}
+
+/// An RTP packet whose header was read.
+#[derive(Clone, Debug)]
+pub(super) struct Arrived {
+    pub(super) ssrc: u32,
+    pub(super) payload_type: u8,
+    pub(super) seq: Seq,
+    pub(super) time: RtpTime,
+    pub(super) marker: bool,
+    pub(super) payload: Bytes,
+}
+
+impl Arrived {
+    /// Reads a packet without copying its payload.
+    fn read(packet: &Bytes) -> Result<Self, PacketError> {
+        let RtpPacket { ssrc, payload_type, seq, time, marker, payload, .. } =
+            RtpPacket::parse(packet)?;
+        let payload = packet.slice_ref(payload);
+        Ok(Self { ssrc, payload_type, seq, time, marker, payload })
+    }
 }
 
 /// What goes to the hub.
@@ -105,22 +126,38 @@ impl Receiver {
         now: Instant,
         out: &mut Vec<Output>,
     ) -> Result<(), MediaError> {
-        let Some(Some(medium)) = self.media.get_mut(at) else { return Ok(()) };
-        let head = RtpPacket::parse(packet)?;
-        if head.payload_type != medium.format.payload_type {
-            return Err(MediaError::PayloadType(head.payload_type));
+        match self.media.get(at) {
+            Some(Some(_)) => self.packet(at, Arrived::read(packet)?, now, out),
+            _ => Ok(()),
         }
-        if medium.ssrc != Some(head.ssrc) {
-            medium.restart(head.ssrc);
+    }
+
+    /// As [`Self::rtp`], where somebody else has read the header.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn packet(
+        &mut self,
+        at: usize,
+        packet: Arrived,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> Result<(), MediaError> {
+        let Arrived { ssrc, payload_type, seq, time, marker, payload } = packet;
+        let Some(Some(medium)) = self.media.get_mut(at) else { return Ok(()) };
+        if payload_type != medium.format.payload_type {
+            return Err(MediaError::PayloadType(payload_type));
+        }
+        if medium.ssrc != Some(ssrc) {
+            medium.restart(ssrc);
         }
         self.report_at.get_or_insert(now + REPORT_INTERVAL);
-        medium.reception.on_packet(now, head.seq, head.time);
-        let payload = packet.slice_ref(head.payload);
-        let kept = Kept { time: head.time, marker: head.marker, payload, arrived: now };
+        medium.reception.on_packet(now, seq, time);
+        let kept = Kept { time, marker, payload, arrived: now };
         let direct = match &mut medium.order {
-            Order::Stream(unwrap) => Some((unwrap.unwrap(head.seq), kept)),
+            Order::Stream(unwrap) => Some((unwrap.unwrap(seq), kept)),
             Order::Datagrams(reorder) => {
-                reorder.insert(now, head.seq, kept);
+                reorder.insert(now, seq, kept);
                 None
             }
         };
@@ -235,34 +272,29 @@ impl Receiver {
     ) -> Result<(), MediaError> {
         let Some(Some(medium)) = self.media.get_mut(at) else { return Ok(()) };
         let (time, marker, payload, now) = (kept.time, kept.marker, &kept.payload, kept.arrived);
-        let mut units = Vec::new();
         let result = match &mut medium.joiner {
             Joiner::Picture(pictures) => {
-                let result = pictures.depacketiser.push(seq, time, marker, payload, now);
-                units.extend(std::iter::from_fn(|| pictures.depacketiser.poll()));
-                if pictures.depacketiser.awaits_key() {
-                    pictures.wish.want();
-                }
-                result
+                pictures.depacketiser.push(seq, time, marker, payload, now)
             }
-            Joiner::Sound(sound) => {
-                let result = sound.push(seq, time, marker, payload, now);
-                units.extend(std::iter::from_fn(|| sound.poll()));
-                result
-            }
+            Joiner::Sound(sound) => sound.push(seq, time, marker, payload, now),
         };
         let mut result = result.map_err(MediaError::from);
-        for unit in units {
-            let given = match self.media.get(at) {
-                Some(Some(Medium { joiner: Joiner::Picture(_), .. })) => {
-                    self.picture(at, unit, out)
-                }
-                _ => {
-                    self.sound(at, &unit, out);
-                    Ok(())
-                }
-            };
-            result = result.and(given);
+        while let Some(Some(medium)) = self.media.get_mut(at) {
+            match &mut medium.joiner {
+                Joiner::Picture(pictures) => match pictures.depacketiser.poll() {
+                    Some(unit) => result = result.and(self.picture(at, unit, out)),
+                    None => {
+                        if pictures.depacketiser.awaits_key() {
+                            pictures.wish.want();
+                        }
+                        break;
+                    }
+                },
+                Joiner::Sound(sound) => match sound.poll() {
+                    Some(unit) => self.sound(at, &unit, out),
+                    None => break,
+                },
+            }
         }
         result
     }

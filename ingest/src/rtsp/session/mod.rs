@@ -269,7 +269,7 @@ impl Session {
                     }
                 }
                 // We ask clients nothing.
-                Some(Input::Response) => self.touched = now,
+                Some(Input::Response(_)) => self.touched = now,
                 Some(Input::Frame { channel, payload }) => {
                     if let Some(event) = self.frame(now, channel, payload)? {
                         return Ok(Some(event));
