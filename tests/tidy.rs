@@ -83,6 +83,7 @@ const CORES: &[&str] = &[
     "ingest/src/srt/wire.rs",
     "ingest/src/webrtc/dtls.rs",
     "ingest/src/webrtc/mux.rs",
+    "ingest/src/webrtc/results.rs",
     "ingest/src/webrtc/sdp.rs",
     "ingest/src/webrtc/srtp.rs",
     "ingest/src/webrtc/stun.rs",

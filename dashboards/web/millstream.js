@@ -108,6 +108,9 @@ export function publish(target, options) {
  * @param {(state: State, detail: string) => void} [options.onstate] told at each change
  * @param {(stats: WatchStats) => void} [options.onstats] told each second
  * @param {() => void} [options.onmuted] the browser wants a click before there is sound
+ * @param {(results: object, picture: {rtp: number, pts: number}) => void} [options.onresults] told
+ *   what the graph's nodes say of each picture; `rtp` is its timestamp, that of
+ *   `requestVideoFrameCallback` too
  * @param {boolean} [options.channel] opens a data channel for {@link parameters}
  * @returns {Session}
  */
@@ -359,6 +362,7 @@ class Session {
     channel.addEventListener("message", ({ data }) => {
       const document = JSON.parse(data);
       if (document.type === "stream") return this.#presence(document.state === "online");
+      if (document.type === "results") return this.#options.onresults?.(document.results, document);
       this.#questions.get(document.id)?.answer(document);
     });
     channel.addEventListener("close", () => {

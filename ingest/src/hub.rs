@@ -181,6 +181,10 @@ struct Ring {
     tracks: Arc<Tracks>,
     /// Grows with each change of `tracks`.
     tracks_version: u64,
+    /// Streams with smaller renditions of the same pictures, by name.
+    renditions: Arc<[StreamName]>,
+    /// Grows with each change of `renditions`.
+    renditions_version: u64,
     total_bytes: u64,
     frames: u64,
     audio_frames: u64,
@@ -254,7 +258,16 @@ impl Hub {
             Start::Live => end,
         };
         drop(ring);
-        Some(Reader { stream, next, tracks_version: 0, to_key: false, written: None, audience: 0 })
+        Some(Reader {
+            stream,
+            next,
+            tracks_version: 0,
+            renditions_version: 0,
+            renditions: None,
+            to_key: false,
+            written: None,
+            audience: 0,
+        })
     }
 
     /// Begins to read a stream, waiting up to `limit` for its publisher.
@@ -302,6 +315,12 @@ impl Hub {
     pub fn is_online(&self, name: &StreamName) -> bool {
         let streams = self.shared.streams.lock();
         streams.get(name).is_some_and(|stream| stream.ring.lock().tracks_version > 0)
+    }
+
+    /// The streams with other renditions of a stream's pictures ([`Writer::set_renditions`]).
+    pub fn renditions(&self, name: &StreamName) -> Arc<[StreamName]> {
+        let streams = self.shared.streams.lock();
+        streams.get(name).map(|stream| stream.ring.lock().renditions.clone()).unwrap_or_default()
     }
 
     /// How many people watch a stream, in forms made for kinds of readers too.
@@ -396,6 +415,14 @@ impl Writer {
             let _ = self.shared.events.send(Event::Online(self.stream.name.clone()));
         }
         self.stream.written.notify_waiters();
+    }
+
+    /// Says which streams have other renditions of the same pictures, under the same times: the
+    /// simulcast layers of a publisher. They have the pictures only.
+    pub fn set_renditions(&mut self, names: impl Into<Arc<[StreamName]>>) {
+        let mut ring = self.stream.ring.lock();
+        ring.renditions = names.into();
+        ring.renditions_version += 1;
     }
 
     /// Appends a packet, forgetting the oldest ones beyond the limits. Never waits.
@@ -513,6 +540,8 @@ pub struct Reader {
     stream: Arc<Stream>,
     next: u64,
     tracks_version: u64,
+    renditions_version: u64,
+    renditions: Option<Arc<[StreamName]>>,
     to_key: bool,
     written: Option<Instant>,
     audience: u64,
@@ -540,6 +569,10 @@ impl Reader {
     /// The next item if there is one now.
     pub fn try_next(&mut self) -> Option<Item> {
         let ring = self.stream.ring.lock();
+        if ring.renditions_version > self.renditions_version {
+            self.renditions_version = ring.renditions_version;
+            self.renditions = Some(Arc::clone(&ring.renditions));
+        }
         if ring.tracks_version > self.tracks_version {
             self.tracks_version = ring.tracks_version;
             return Some(Item::Tracks(Arc::clone(&ring.tracks)));
@@ -573,6 +606,12 @@ impl Reader {
     pub fn set_audience(&mut self, count: u64) {
         self.stream.readers.fetch_add(count.wrapping_sub(self.audience), Ordering::Relaxed);
         self.audience = count;
+    }
+
+    /// The streams with other renditions of the same pictures ([`Writer::set_renditions`]), once
+    /// after each change that was seen by [`Self::next`].
+    pub fn take_renditions(&mut self) -> Option<Arc<[StreamName]>> {
+        self.renditions.take()
     }
 
     /// When the packet that was given last was written, for figures of latency.

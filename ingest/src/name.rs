@@ -15,6 +15,9 @@ pub const RESERVED: [&str; 9] =
 /// The suffix of a processed stream.
 pub const OUT_SUFFIX: &str = "-out";
 
+/// What stands before the publisher's name of a rendition.
+const RENDITION_PREFIX: &str = "rid=";
+
 /// Why a text is not the name of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -100,6 +103,17 @@ impl StreamName {
     #[must_use]
     pub fn derived(&self, kind: &str) -> Self {
         Self(format!("{}#{kind}", self.0).into())
+    }
+
+    /// A smaller rendition of this stream's pictures that its publisher calls `rid`.
+    #[must_use]
+    pub fn of_rendition(&self, rid: &str) -> Self {
+        self.derived(&format!("{RENDITION_PREFIX}{rid}"))
+    }
+
+    /// What the publisher calls the rendition that this names, if it names one.
+    pub fn rendition(&self) -> Option<&str> {
+        self.0.split_once('#')?.1.strip_prefix(RENDITION_PREFIX)
     }
 
     /// Whether this names a form made for a kind of reader.

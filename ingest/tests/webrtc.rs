@@ -23,6 +23,8 @@ mod publisher;
 mod security;
 #[path = "webrtc/server.rs"]
 mod server;
+#[path = "webrtc/simulcast.rs"]
+mod simulcast;
 #[path = "webrtc/tcp.rs"]
 mod tcp;
 #[path = "webrtc/viewer.rs"]

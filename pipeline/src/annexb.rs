@@ -149,6 +149,28 @@ fn next_prefixed(
     Ok(Some((begin, begin + claimed)))
 }
 
+/// Where each NAL unit begins, without looking for the end of the last one that was asked for.
+pub(crate) fn heads(stream: &[u8]) -> impl Iterator<Item = Head> + '_ {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let zeros = find_code(stream, from)?;
+        let begin = zeros + 3;
+        // A start code at the very end begins nothing.
+        stream.get(begin)?;
+        let long = zeros > from && stream[zeros - 1] == 0;
+        from = begin;
+        Some(Head { code: zeros - usize::from(long), begin })
+    })
+}
+
+/// Where a NAL unit begins.
+pub(crate) struct Head {
+    /// First byte of the start code, of which at most four bytes count.
+    pub(crate) code: usize,
+    /// The unit's first byte.
+    pub(crate) begin: usize,
+}
+
 /// Where a NAL unit and its start code lie.
 struct Piece {
     /// First byte of the start code, of which at most four bytes count.

@@ -35,6 +35,12 @@ const KEY_UNIT: &[u8] = &[
     0, 1, 0x68, 0xce, 0x3c, 0x80, 0, 0, 1, 6, 6, 1, 0xc4, 0x80, 0, 0, 1, 0x65, 0x88, 0x84, 0x12,
 ];
 
+/// A picture with `{"3":1}` in front.
+const RESULTS_UNIT: &[u8] = &[
+    0, 0, 0, 1, 6, 5, 23, 0x73, 0x0c, 0x0b, 0x15, 0x27, 0x1b, 0x42, 0x7f, 0x8b, 0xe3, 0xef, 0x5a,
+    0x2c, 0xa4, 0x28, 0x5f, b'{', b'"', b'3', b'"', b':', b'1', b'}', 0x80, 0, 0, 0, 1, 0x41, 0x9a,
+];
+
 const RECORD: &[u8] = &[
     1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 10, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf, 0xe5,
     0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
@@ -83,6 +89,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "h264_sps", run: sps, seeds: &[SPS] },
     Target { name: "h264_unit", run: unit, seeds: &[KEY_UNIT] },
+    Target { name: "h264_results", run: results, seeds: &[RESULTS_UNIT, KEY_UNIT] },
     Target {
         name: "h264_length_prefixed",
         run: length_prefixed,
@@ -151,6 +158,15 @@ fn unit(bytes: &[u8]) {
     assert!(again.is_ok_and(|again| again.is_some_and(|again| again.data == first.data)));
     let _ = h264::unit_with_no_reordering(&first.data);
     let _ = h264::to_length_prefixed(&first.data);
+}
+
+fn results(bytes: &[u8]) {
+    let text = h264::results(bytes);
+    assert!(text.is_none_or(|text| text.len() <= h264::RESULTS_BYTES_MAX));
+    // What is put in comes out, whatever else stands in the unit.
+    if let Some(unit) = h264::with_results(b"\0\0\0\x01\x41\x9a", &String::from_utf8_lossy(bytes)) {
+        assert_eq!(h264::results(&unit).as_deref(), Some(&*String::from_utf8_lossy(bytes)));
+    }
 }
 
 fn length_prefixed(bytes: &[u8]) {

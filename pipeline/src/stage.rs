@@ -73,6 +73,11 @@ pub trait Stage: Send {
     /// # Errors
     /// Any error means that this frame is passed on unchanged and counted.
     fn process(&mut self, frame: Frame) -> Result<Frame, StageError>;
+
+    /// What was said about the frame that was processed last, as a JSON object; given once.
+    fn results(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// What an encoder is asked to produce.

@@ -10,7 +10,7 @@ pub const SOURCE_SCHEMES: &[&str] =
     &["file", "http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt", "udp", "udp+mpegts"];
 
 /// Schemes of URLs that can be pushed to.
-pub const PUSH_SCHEMES: &[&str] = &["rtmp", "rtmps", "rtsp", "rtsps", "srt"];
+pub const PUSH_SCHEMES: &[&str] = &["rtmp", "rtmps", "rtsp", "rtsps", "srt", "whip", "whips"];
 
 /// Destinations of one stream.
 const PUSHES_MAX: usize = 32;

@@ -15,7 +15,7 @@ use crate::sources::{OnDemand, Sources};
 /// settings of single streams must come before.
 pub(crate) fn start(edge: &mut Edge, store: &Store) -> Result<(Sources, Pushes)> {
     let (views, fanout) = (Arc::clone(&edge.views), edge.mpegts.clone());
-    let ends: SharedEnds = Arc::new(NodeEnds { views, fanout });
+    let ends: SharedEnds = Arc::new(NodeEnds { hub: edge.hub.clone(), views, fanout });
     let parts = || (edge.hub.clone(), edge.streams.clone(), Arc::clone(&ends));
     let (hub, streams, ends_of) = parts();
     let (tasks, stop) = (edge.tasks.clone(), edge.stop.clone());

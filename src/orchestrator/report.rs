@@ -100,6 +100,7 @@ impl Shared {
             dropped: counters.replaced,
             skipped: counters.skipped,
             failed: counters.failed,
+            results_dropped: counters.results_dropped,
             decode_ms: report.decode.median_ms(),
             graph_ms: report.graph.median_ms(),
             encode_ms: report.encode.median_ms(),

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use ingest::hub::Hub;
 use ingest::mpegts::{self, Fanout};
 use ingest::remote::{Ended, Error, Sink, Status};
-use ingest::views::Views;
-use ingest::{StreamName, file, hls_pull, rtmp, rtsp, srt};
+use ingest::views::{Takes, Views};
+use ingest::{StreamName, file, hls_pull, rtmp, rtsp, srt, webrtc};
 use tokio_util::sync::CancellationToken;
 
 use super::{End, Ends};
@@ -14,6 +15,8 @@ use crate::demo;
 
 /// The functions of all protocols.
 pub(crate) struct NodeEnds {
+    /// All streams.
+    pub(crate) hub: Hub,
     /// Streams in the forms that other servers take.
     pub(crate) views: Arc<dyn Views>,
     /// Streams as MPEG-TS.
@@ -63,6 +66,10 @@ impl Ends for NodeEnds {
                 "srt" => {
                     let reader = self.fanout.subscribe(stream).await?;
                     srt::push(target, options, reader, status, stop).await
+                }
+                "whip" | "whips" => {
+                    let reader = self.views.view(stream, &Takes::WEBRTC).await?;
+                    webrtc::push(target, options, (&self.hub, reader), status, stop).await
                 }
                 _ => Err(target.fault("streams are not pushed in this way")),
             }

@@ -183,6 +183,9 @@ pub struct EngineStatus {
     pub skipped: u64,
     /// Pictures that could not be decoded or processed.
     pub failed: u64,
+    /// Results of the graph that were too long to go with their picture.
+    #[serde(default)]
+    pub results_dropped: u64,
     /// Median milliseconds of decoding one picture, lately.
     pub decode_ms: f64,
     /// Median milliseconds of the graph, lately.
@@ -202,6 +205,7 @@ impl EngineStatus {
             dropped: self.dropped + other.dropped,
             skipped: self.skipped + other.skipped,
             failed: self.failed + other.failed,
+            results_dropped: self.results_dropped + other.results_dropped,
             ..other
         }
     }

@@ -5,6 +5,9 @@
 //   {"do":"open","page":"a","url":"http://.../cam/"}             a page of the product with a <video>
 //   {"do":"publish","page":"a","whip":"http://.../cam/whip"}     camera and microphone, bare
 //   "codec":"VP9" with either of them: that coding of pictures and no other
+//   "layers":[{"rid":"h"},...] with "publish": the encodings of simulcast
+//   "via":"127.0.0.1:4711" with "watch": media over this UDP address only
+//   {"do":"scale","page":"a","by":2}                             the pictures of "publish"
 //   {"do":"tell","page":"a","text":"..."}                        on the data channel of "watch"
 //       with "blocked": true no WebRTC media gets through in either direction
 //   {"do":"hls","page":"a","url":"http://.../cam/index.m3u8"}    a bare hls.js
@@ -21,7 +24,7 @@ const say = (event) => process.stdout.write(JSON.stringify(event) + "\n");
 const card = fs.readFileSync(path.join(__dirname, "card.js"), "utf8");
 
 // Inside the page: negotiates over HTTP and gives the session away.
-const negotiate = `window.negotiate = async (pc, url) => {
+const negotiate = `window.negotiate = async (pc, url, via) => {
   const offer = await pc.createOffer();
   await pc.setLocalDescription(offer);
   if (pc.iceGatheringState !== "complete") {
@@ -34,7 +37,11 @@ const negotiate = `window.negotiate = async (pc, url) => {
   const answer = await fetch(url, { method: "POST", headers, body: pc.localDescription.sdp });
   const text = await answer.text();
   if (answer.status !== 201) throw new Error(answer.status + " " + text);
-  await pc.setRemoteDescription({ type: "answer", sdp: text });
+  const [host, port] = (via ?? "").split(":");
+  const other = (line) => line.replace(/^(a=candidate:\\S+ \\d+ udp \\d+) \\S+ \\d+/i, "$1 " + host + " " + port);
+  const there = (line) => !/^a=candidate:.* tcp /i.test(line);
+  const sdp = via ? text.split("\\r\\n").filter(there).map(other).join("\\r\\n") : text;
+  await pc.setRemoteDescription({ type: "answer", sdp });
   window.session = new URL(answer.headers.get("location"), url).href;
   pc.onconnectionstatechange = () => report({ state: pc.connectionState });
   report({ state: pc.connectionState });
@@ -86,10 +93,10 @@ async function main() {
   }
 
   const verbs = {
-    async watch({ page: name, whep, codec }) {
+    async watch({ page: name, whep, codec, via }) {
       const page = await blank(name, whep);
       await page.evaluate(card);
-      await page.evaluate(async ([url, codec]) => {
+      await page.evaluate(async ([url, codec, via]) => {
         const pc = new RTCPeerConnection();
         const picture = pc.addTransceiver("video", { direction: "recvonly" });
         if (codec) picture.setCodecPreferences(codecs(RTCRtpReceiver, codec));
@@ -107,9 +114,9 @@ async function main() {
         channel.onmessage = ({ data }) => report({ heard: JSON.parse(data) });
         document.body.append(video);
         watchCard(video, report);
-        await negotiate(pc, url);
+        await negotiate(pc, url, via);
         await video.play();
-      }, [whep, codec]);
+      }, [whep, codec, via]);
     },
     async open({ page: name, url, blocked }) {
       const page = await fresh(name);
@@ -172,18 +179,28 @@ async function main() {
         report({ duration: video.duration, width: video.videoWidth });
       }, url);
     },
-    async publish({ page: name, whip, codec = "H264" }) {
+    async publish({ page: name, whip, codec = "H264", layers }) {
       const page = await blank(name, whip);
-      await page.evaluate(async ([url, codec]) => {
+      await page.evaluate(async ([url, codec, layers]) => {
         const size = { width: 640, height: 360, frameRate: 30 };
         const stream = await navigator.mediaDevices.getUserMedia({ video: size, audio: true });
         const pc = new RTCPeerConnection();
         for (const track of stream.getTracks()) {
-          const sender = pc.addTransceiver(track, { direction: "sendonly", streams: [stream] });
+          const several = track.kind === "video" && layers ? { sendEncodings: layers } : {};
+          const way = { direction: "sendonly", streams: [stream], ...several };
+          const sender = pc.addTransceiver(track, way);
           if (track.kind === "video") sender.setCodecPreferences(codecs(RTCRtpSender, codec));
         }
         await negotiate(pc, url);
-      }, [whip, codec]);
+      }, [whip, codec, layers]);
+    },
+    async scale({ page, by }) {
+      await pages.get(page).evaluate(async (by) => {
+        const sender = pc.getSenders().find(({ track }) => track.kind === "video");
+        const wanted = sender.getParameters();
+        wanted.encodings[0].scaleResolutionDownBy = by;
+        await sender.setParameters(wanted);
+      }, by);
     },
     async tell({ page, text }) {
       await pages.get(page).evaluate((text) => channel.send(text), text);

@@ -190,7 +190,8 @@ fn of(event: &Value, page: Option<&str>) -> bool {
     page.is_none_or(|page| event["page"] == page)
 }
 
-fn pictures(events: &[Value], page: Option<&str>) -> Vec<Picture> {
+/// The pictures among what was said.
+pub(crate) fn pictures(events: &[Value], page: Option<&str>) -> Vec<Picture> {
     let events = events.iter().filter(|event| of(event, page));
     let lists = events.filter_map(|event| Vec::deserialize(&event["pictures"]).ok());
     lists.flatten().collect()

@@ -23,6 +23,8 @@ mod failover;
 mod graphs;
 mod hls;
 mod hooks;
+#[path = "../link/mod.rs"]
+mod link;
 mod live;
 mod node;
 mod observe;

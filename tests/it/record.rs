@@ -36,7 +36,7 @@ fn consecutive(numbers: &[u16]) -> bool {
 }
 
 /// What ffprobe says of a file.
-async fn probe(input: &str) -> Value {
+pub(crate) async fn probe(input: &str) -> Value {
     let mut command = Command::new("/usr/bin/ffprobe");
     command.args(["-loglevel", "error", "-of", "json", "-show_format", "-show_streams", input]);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
@@ -50,7 +50,7 @@ fn seconds(probed: &Value) -> f64 {
 }
 
 /// The segments of a stream, by their names.
-fn segments(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn segments(folder: &Path) -> Vec<PathBuf> {
     let Ok(listed) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<_> = listed.map(|entry| entry.unwrap().path()).collect();
     paths.sort();

@@ -1,6 +1,7 @@
 //! One coded frame cut into RTP payloads, made once per stream and shared by all its viewers.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -22,6 +23,8 @@ pub struct FramePackets {
     pub dts: Pts,
     /// When the frame entered this process.
     pub arrived: Instant,
+    /// What a graph said about the picture: a JSON object.
+    pub results: Option<Arc<str>>,
     data: Bytes,
     /// Where each payload ends; it begins where the one before ends.
     ends: Box<[u32]>,
@@ -43,6 +46,7 @@ impl FramePackets {
             pts: packet.pts,
             dts: packet.dts,
             arrived: packet.arrived,
+            results: None,
             data,
             ends,
             marked: packet.kind == TrackKind::Video,

@@ -4,11 +4,12 @@
 //! | way | cores in the order of the road |
 //! | --- | --- |
 //! | publisher in | [`packet`] → [`rtx`] → [`reorder`] → [`payload`] → [`source_clock`]; back go [`rtcp`] with [`reception`], [`key_wish`], [`twcc`] or [`bwe_receive`] |
-//! | viewer out | once per stream [`payload`] → [`frame`] → [`ring`]; per viewer [`join`], [`clock`], [`thin`] → [`mapping`] → [`packet`]; reports through [`twcc`] to [`estimate`]; requests for retransmission through [`mapping`] and [`ring`] to [`rtx`] |
+//! | viewer out | once per stream [`payload`] → [`frame`] → [`ring`]; per viewer [`choice`], [`join`], [`clock`], [`thin`] → [`mapping`] → [`packet`]; reports through [`twcc`] to [`estimate`]; requests for retransmission through [`mapping`] and [`ring`] to [`rtx`] |
 //!
 //! Nothing here encrypts, and nothing knows SDP: payload types, extension ids and SSRCs are told.
 
 pub mod bwe_receive;
+pub mod choice;
 pub mod clock;
 pub mod estimate;
 pub mod frame;

@@ -9,6 +9,12 @@ use std::fmt;
 /// Bytes of a header without contributing sources and extensions.
 pub const HEADER_BYTES: usize = 12;
 
+/// The name of the rendition that a packet belongs to (RFC 8852).
+pub const RID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+
+/// The same in a packet that repairs one.
+pub const REPAIRED_RID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+
 /// `playout-delay`: how long a browser may hold a picture back.
 pub const PLAYOUT_DELAY_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
 

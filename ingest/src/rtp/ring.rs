@@ -47,6 +47,11 @@ impl Ring {
         Self { limits, ..Self::default() }
     }
 
+    /// An empty ring whose frames are numbered from `first` on.
+    pub fn numbered(limits: RingLimits, first: u64) -> Self {
+        Self { first, ..Self::new(limits) }
+    }
+
     /// Adds the next frame, gives it its number and drops what the limits no longer allow.
     pub fn push(&mut self, mut frame: FramePackets) -> Arc<FramePackets> {
         frame.index = self.first + self.frames.len() as u64;

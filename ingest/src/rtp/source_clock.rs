@@ -97,6 +97,12 @@ impl SourceClock {
         }
     }
 
+    /// Begins the timeline at a moment instead, for several clocks that share one. Not heard once
+    /// it has begun.
+    pub fn begin(&mut self, at: Instant) {
+        self.origin.get_or_insert(at);
+    }
+
     /// The name of a frame, whose packet of `time` came at `arrived`. Feed frames in order; names
     /// of a track rise strictly.
     pub fn pts(&mut self, kind: TrackKind, time: RtpTime, arrived: Instant) -> Pts {

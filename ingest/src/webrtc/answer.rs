@@ -16,10 +16,14 @@ use super::formats;
 use super::ice::{self, Credentials, Transports};
 use super::sctp;
 use super::sdp::{Fingerprint, Kind, Offer, Section, Setup, Transport};
-use crate::rtp::packet::{PLAYOUT_DELAY_URI, TRANSPORT_CC_URI};
+use crate::rtp::packet::{PLAYOUT_DELAY_URI, REPAIRED_RID_URI, RID_URI, TRANSPORT_CC_URI};
 
 /// The canonical name of what we send: one clock for picture and sound.
 pub(crate) const CNAME: &str = "millstream";
+
+/// Codings of the same pictures that are taken from a publisher; further ones are not mirrored, so
+/// they are not sent.
+pub(crate) const RENDITIONS_MAX: usize = 4;
 
 /// Why an offer that could be read has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +58,8 @@ pub(crate) struct Medium {
     pub(crate) transport_cc: Option<u8>,
     /// The header extension number of playout delays.
     pub(crate) playout_delay: Option<u8>,
+    /// Several renditions of the same pictures come from the publisher.
+    pub(crate) simulcast: Option<Simulcast>,
     /// What we send with.
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: u32,
@@ -70,6 +76,16 @@ impl Medium {
             _ => 90_000,
         }
     }
+}
+
+/// Codings of the same pictures, each in a stream of its own (RFC 8853).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Simulcast {
+    /// Their names, in the order of the offer.
+    pub(crate) rids: Vec<String>,
+    /// The header extension numbers of the name, and of the name in a repair stream (RFC 8852).
+    pub(crate) rid: u8,
+    pub(crate) repaired: Option<u8>,
 }
 
 /// A data channel transport that both sides agreed on.
@@ -248,6 +264,11 @@ fn choose(section: &Section, role: Role, local: &Local<'_>) -> Option<Medium> {
             .filter(|_| role == Role::Publisher || rtx.is_some() || !nack),
         playout_delay: extension(PLAYOUT_DELAY_URI)
             .filter(|_| role == Role::Viewer && section.kind == Kind::Video),
+        simulcast: extension(RID_URI).filter(|_| role == Role::Publisher).and_then(|rid| {
+            let rids: Vec<String> = section.renditions().take(RENDITIONS_MAX).cloned().collect();
+            let repaired = extension(REPAIRED_RID_URI);
+            (rids.len() > 1).then_some(Simulcast { rids, rid, repaired })
+        }),
         ssrc: random_ssrc(),
         rtx_ssrc: random_ssrc(),
         announced,
@@ -371,12 +392,23 @@ fn formats(text: &mut String, section: &Section, medium: &Medium) {
         let clock = payload.clock;
         let _ = write!(text, "a=rtpmap:{rtx} rtx/{clock}\r\na=fmtp:{rtx} apt={number}\r\n");
     }
-    let extensions =
-        [(medium.transport_cc, TRANSPORT_CC_URI), (medium.playout_delay, PLAYOUT_DELAY_URI)];
+    let simulcast = medium.simulcast.as_ref();
+    let extensions = [
+        (medium.transport_cc, TRANSPORT_CC_URI),
+        (medium.playout_delay, PLAYOUT_DELAY_URI),
+        (simulcast.map(|simulcast| simulcast.rid), RID_URI),
+        (simulcast.and_then(|simulcast| simulcast.repaired), REPAIRED_RID_URI),
+    ];
     for (id, uri) in extensions {
         if let Some(id) = id {
             let _ = write!(text, "a=extmap:{id} {uri}\r\n");
         }
+    }
+    if let Some(Simulcast { rids, .. }) = simulcast {
+        for rid in rids {
+            let _ = write!(text, "a=rid:{rid} recv\r\n");
+        }
+        let _ = write!(text, "a=simulcast:recv {}\r\n", rids.join(";"));
     }
 }
 

@@ -257,3 +257,45 @@ proptest! {
         super::super::fuzz::path(&bytes);
     }
 }
+
+/// A publisher's offer of two renditions as Chromium writes it, shortened.
+const SIMULCAST: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+    m=video 9 UDP/TLS/RTP/SAVPF 102\r\na=mid:0\r\na=sendonly\r\na=rtcp-mux\r\n\
+    a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=setup:actpass\r\n\
+    a=fingerprint:sha-256 PRINT\r\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
+    a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
+    a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n\
+    a=extmap:13 urn:3gpp:video-orientation\r\na=rtpmap:102 H264/90000\r\n\
+    a=fmtp:102 packetization-mode=1;profile-level-id=42001f\r\na=rid:h send\r\na=rid:l send\r\n\
+    a=simulcast:send h;l\r\n";
+
+#[test]
+fn codings_of_the_same_pictures_are_taken_and_named_in_the_answer() {
+    let (agreed, text) = answered(SIMULCAST, Role::Publisher, None).unwrap();
+    let simulcast = agreed.video.unwrap().simulcast.unwrap();
+    assert_eq!((simulcast.rid, simulcast.repaired), (10, Some(11)));
+    assert_eq!(simulcast.rids, ["h", "l"]);
+    for line in [
+        "a=rid:h recv",
+        "a=rid:l recv",
+        "a=simulcast:recv h;l",
+        "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+        "a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} in {text}");
+    }
+    // Without the names in packets they could not be told apart.
+    let unnamed = SIMULCAST.replace("sdes:rtp-stream-id", "other");
+    let (agreed, text) = answered(&unnamed, Role::Publisher, None).unwrap();
+    assert_eq!(agreed.video.unwrap().simulcast, None);
+    assert!(!text.contains("simulcast") && !text.contains("a=rid"), "{text}");
+    // One rendition alone is no choice.
+    let alone = SIMULCAST.replace("send h;l", "send h");
+    assert_eq!(answered(&alone, Role::Publisher, None).unwrap().0.video.unwrap().simulcast, None);
+}
+
+#[test]
+fn a_publisher_is_not_asked_to_leave_turning_to_others() {
+    let (_, text) = answered(SIMULCAST, Role::Publisher, None).unwrap();
+    assert!(!text.contains("video-orientation"), "{text}");
+}

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::messages::{LABEL, refusal};
+use super::results::Results;
 use super::sctp::{self, Association, Event, Message};
 
 /// Channels at a time.
@@ -18,6 +19,10 @@ const WAITING_MAX: usize = 8;
 
 /// Questions a second over time, and how many may come at once.
 const RATE_PER_S: u32 = 20;
+
+/// Bytes that wait for being sent or acknowledged, above which results stay where they can be
+/// dropped: what a way of 200 ms and 500 kbit/s holds.
+const RESULTS_BYTES_MAX: usize = 12 << 10;
 
 /// Payload protocol identifiers (RFC 8831 8).
 const DCEP: u32 = 50;
@@ -179,6 +184,22 @@ impl Channels {
     pub(crate) fn tell(&mut self, text: &str) {
         let numbers: Vec<u32> = self.open.iter().map(|channel| channel.number).collect();
         numbers.into_iter().for_each(|number| self.say(number, text));
+    }
+
+    /// Says results on all channels as far as they leave soon, the others stay in the queue. Gives
+    /// how many messages that were.
+    pub(crate) fn tell_results(&mut self, now: Instant, results: &mut Results) -> u64 {
+        if self.open.is_empty() {
+            results.clear();
+        }
+        let mut said = 0;
+        while self.association.waiting() <= RESULTS_BYTES_MAX
+            && let Some(text) = results.pop(now)
+        {
+            self.tell(&text);
+            said += self.open.len() as u64;
+        }
+        said
     }
 
     /// A peer that lets its answers pile up gets no more of them.

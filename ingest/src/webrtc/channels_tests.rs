@@ -185,3 +185,38 @@ fn an_answer_is_not_for_the_next_channel_of_the_same_stream() {
     pair.run();
     assert_eq!(pair.questions.len(), 2);
 }
+
+#[test]
+fn results_stop_before_they_pile_up_and_go_on_when_the_peer_has_them() {
+    use pipeline::Pts;
+
+    use crate::rtp::packet::RtpTime;
+
+    let mut pair = Pair::open(&["millstream"]);
+    let mut results = Results::default();
+    let document = format!(r#"{{"1":"{}"}}"#, "x".repeat(1000)).into();
+    for index in 0..40 {
+        results.push(pair.now, Pts(index), RtpTime(0), &document);
+    }
+    let first = pair.channels.tell_results(pair.now, &mut results);
+    assert!((8..16).contains(&first), "{first} messages at once");
+    assert!(!results.is_empty());
+    // Nobody took any: no more follow.
+    assert_eq!(pair.channels.tell_results(pair.now, &mut results), 0);
+    let now = pair.now;
+    pair.run();
+    assert_eq!(pair.caller.heard(0).len() as u64, first);
+    assert!(pair.channels.tell_results(now, &mut results) > 0, "they go on");
+    pair.run();
+    assert_eq!(pair.channels.tell_results(pair.now, &mut results), 0, "the rest is too late");
+    assert!(results.take_dropped() > 0 && results.is_empty());
+}
+
+#[test]
+fn results_that_nobody_listens_to_are_forgotten() {
+    let mut pair = Pair::new();
+    let mut results = Results::default();
+    results.push(pair.now, pipeline::Pts(0), crate::rtp::packet::RtpTime(0), &"{}".into());
+    assert_eq!(pair.channels.tell_results(pair.now, &mut results), 0);
+    assert!(results.is_empty() && results.take_dropped() == 0);
+}

@@ -61,6 +61,10 @@ pub struct Counters {
     pub frames_skipped: AtomicU64,
     /// Pictures that viewers did not get whose way carries less than the stream has.
     pub frames_thinned: AtomicU64,
+    /// Results of graphs sent on data channels.
+    pub results_sent: AtomicU64,
+    /// Results of graphs that came too late or found too many before them.
+    pub results_dropped: AtomicU64,
     /// From the write into the hub to the last packet of the frame sent to the last viewer.
     pub write_to_sent: Histogram,
 }
@@ -94,6 +98,8 @@ impl Counters {
             (&a.plis_sent, &b.plis_sent),
             (&a.frames_skipped, &b.frames_skipped),
             (&a.frames_thinned, &b.frames_thinned),
+            (&a.results_sent, &b.results_sent),
+            (&a.results_dropped, &b.results_dropped),
             (&a.write_to_sent.sum_us, &b.write_to_sent.sum_us),
         ] {
             add(sum, more.load(Ordering::Relaxed));

@@ -27,6 +27,7 @@ use super::counters;
 use super::credentials::Credentials;
 use super::formats;
 use super::ice;
+use super::layer::{self, RELATION};
 use super::order::{Command, Open, OpenMedia, Patch, PatchAnswer, PatchError};
 use super::sdp::{Offer, SDP_BYTES_MAX};
 use super::session::Facts;
@@ -67,10 +68,12 @@ pub(super) struct Route<'a> {
     role: Role,
     /// The secret of a session URL.
     session: Option<&'a str>,
+    /// The choice of a rendition below the session of a viewer.
+    layer: bool,
 }
 
 impl<'a> Route<'a> {
-    /// `/{stream}/whip`, `/{stream}/whep`, or a session below one of them.
+    /// `/{stream}/whip`, `/{stream}/whep`, a session below one of them, or a viewer's choice.
     pub(super) fn parse(path: &'a str) -> Option<Self> {
         let role = |word: &str| match word {
             "whip" => Some(Role::Publisher),
@@ -79,10 +82,15 @@ impl<'a> Route<'a> {
         };
         let (rest, last) = path.trim_start_matches('/').rsplit_once('/')?;
         if let Some(role) = role(last) {
-            return Some(Self { stream: rest, role, session: None });
+            return Some(Self { stream: rest, role, session: None, layer: false });
         }
         let (stream, word) = rest.rsplit_once('/')?;
-        Some(Self { stream, role: role(word)?, session: Some(last) })
+        if let Some(role) = role(word) {
+            return Some(Self { stream, role, session: Some(last), layer: false });
+        }
+        let (stream, role) = stream.rsplit_once('/').map(|(stream, w)| (stream, role(w)))?;
+        let role = role.filter(|role| *role == Role::Viewer && last == "layer")?;
+        Some(Self { stream, role, session: Some(word), layer: true })
     }
 }
 
@@ -110,11 +118,14 @@ async fn serve(
     match (request.method(), route.session) {
         (&Method::OPTIONS, _) => Ok(options(server)),
         (&Method::POST, None) => post(server, route, uri, request).await,
-        (&Method::PATCH, Some(secret)) => patch(server, route.role, secret, request).await,
-        (&Method::DELETE, Some(secret)) => delete(server, route.role, secret).await,
+        (&Method::POST, Some(secret)) if route.layer => layer::post(server, secret, request).await,
+        (&Method::PATCH, Some(secret)) if !route.layer => {
+            patch(server, route.role, secret, request).await
+        }
+        (&Method::DELETE, Some(secret)) if !route.layer => delete(server, route.role, secret).await,
         (_, session) => {
-            let allowed =
-                if session.is_some() { "OPTIONS, PATCH, DELETE" } else { "OPTIONS, POST" };
+            let at_session = session.is_some() && !route.layer;
+            let allowed = if at_session { "OPTIONS, PATCH, DELETE" } else { "OPTIONS, POST" };
             let method = request.method();
             Err(Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -243,7 +254,7 @@ async fn post(
         secret: secret.clone(),
         etag: etag.clone(),
         role,
-        stream: name,
+        stream: name.clone(),
         may_steer,
         requested_from: peer,
         user_agent,
@@ -260,6 +271,7 @@ async fn post(
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry()
     })?;
     let location = format!("{}/{secret}", uri.path().trim_end_matches('/'));
+    let renditions = role == Role::Viewer && !shared.hub.renditions(&name).is_empty();
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
@@ -269,6 +281,9 @@ async fn post(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("accept-patch"), HeaderValue::from_static(FRAGMENT));
     ice_servers(server, &id, headers);
+    if renditions && let Ok(link) = format!("<{location}/layer>; rel=\"{RELATION}\"").parse() {
+        headers.append(LINK, link);
+    }
     Ok(response)
 }
 
@@ -380,7 +395,11 @@ async fn delete(server: &Server, role: Role, secret: &str) -> Result<Response, P
     }
 }
 
-async fn read(headers: &HeaderMap, wanted: &str, body: Body) -> Result<Vec<u8>, Problem> {
+pub(super) async fn read(
+    headers: &HeaderMap,
+    wanted: &str,
+    body: Body,
+) -> Result<Vec<u8>, Problem> {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case(wanted) {
@@ -395,14 +414,18 @@ async fn read(headers: &HeaderMap, wanted: &str, body: Body) -> Result<Vec<u8>, 
 }
 
 /// Tells the worker of a session something.
-async fn of_session(server: &Server, secret: &str, command: Command) -> Result<(), Problem> {
+pub(super) async fn of_session(
+    server: &Server,
+    secret: &str,
+    command: Command,
+) -> Result<(), Problem> {
     let workers = &server.shared.workers;
     let worker = strays::worker_of(secret.as_bytes()).filter(|worker| workers.knows(*worker));
     let none = || Problem::new(StatusCode::NOT_FOUND, PatchError::NoSession.to_string());
     workers.send(worker.ok_or_else(none)?, command).await.map_err(stopping)
 }
 
-fn stopping(_: Gone) -> Problem {
+pub(super) fn stopping(_: Gone) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping".into()).retry()
 }
 
@@ -455,14 +478,14 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// A refusal, said in the body in words.
-struct Problem {
+pub(super) struct Problem {
     status: StatusCode,
     text: String,
     headers: HeaderMap,
 }
 
 impl Problem {
-    fn new(status: StatusCode, text: String) -> Self {
+    pub(super) fn new(status: StatusCode, text: String) -> Self {
         Self { status, text, headers: HeaderMap::new() }
     }
 
@@ -492,14 +515,21 @@ mod tests {
 
     #[test]
     fn stream_names_may_hold_slashes() {
-        let check = |path, wanted: Option<(&str, Role, Option<&str>)>| {
-            let wanted = wanted.map(|(stream, role, session)| Route { stream, role, session });
+        let check = |path: &str, wanted: Option<(&str, Role, Option<&str>)>| {
+            let wanted = wanted.map(|(stream, role, session)| Route {
+                stream,
+                role,
+                session,
+                layer: path.ends_with("/layer"),
+            });
             assert_eq!(Route::parse(path), wanted, "{path}");
         };
         check("/cam/whip", Some(("cam", Role::Publisher, None)));
         check("/a/b/whep", Some(("a/b", Role::Viewer, None)));
         check("/a/b/whep/s3cret", Some(("a/b", Role::Viewer, Some("s3cret"))));
         check("/whip/whip", Some(("whip", Role::Publisher, None)));
+        check("/a/b/whep/s3cret/layer", Some(("a/b", Role::Viewer, Some("s3cret"))));
+        check("/a/b/whip/s3cret/layer", None);
         check("/whip", None);
         check("/cam/", None);
         check("/cam/watch", None);

@@ -7,17 +7,18 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::Role;
+use super::answer::Agreed;
 use super::counters::{add, sub};
 use super::end::End;
 use super::ice::{self, Credentials, Ice, Link};
 use super::mux::Key;
-use super::order::{Open, OpenError, OpenMedia, Patch, PatchAnswer, PatchError};
+use super::order::{LayerError, Open, OpenError, OpenMedia, Patch, PatchAnswer, PatchError};
 use super::publisher::Publisher;
-use super::session::{Io, Media, Session};
+use super::session::{Facts, Io, Media, Session};
 use super::stream::{self, Stream};
 use super::viewer::Viewer;
 use super::worker::{Event, Worker};
-use crate::hub::{KeyRequests, Reader};
+use crate::hub::{self, KeyRequests, Reader, Writer};
 use crate::name::StreamName;
 use crate::views::Takes;
 
@@ -36,11 +37,18 @@ impl Worker {
                 add(&self.settings.counters.viewers, 1);
                 Media::Viewer(Box::new(Viewer::new(&open.agreed, number)))
             }
-            OpenMedia::Publish(writer) => {
-                let wishes = self.forward_wishes(key, writer.key_requests());
+            OpenMedia::Publish(mut writer) => {
+                let renditions = self.renditions(&facts, &open.agreed, &mut writer);
+                let mut wishes = vec![self.forward_wishes((key, None), writer.key_requests())];
+                for (place, rendition) in renditions.iter().enumerate() {
+                    wishes.extend(rendition.as_ref().map(|writer| {
+                        self.forward_wishes((key, Some(place)), writer.key_requests())
+                    }));
+                }
                 add(&self.settings.counters.publishers, 1);
                 let interval = self.settings.config.key_interval;
-                Media::Publisher(Box::new(Publisher::new(&open.agreed, writer, interval, wishes)))
+                let writers = (writer, renditions);
+                Media::Publisher(Box::new(Publisher::new(&open.agreed, writers, interval, wishes)))
             }
         };
         self.mux.add_fragment(&open.credentials.ufrag, key);
@@ -82,7 +90,8 @@ impl Worker {
                 self.events.clone(),
             ));
             let hub = self.settings.hub.clone();
-            let stream = Stream::new(name.clone(), source, hub, audience, feed.abort_handle());
+            let stream =
+                Stream::new(name.clone(), source, hub, audience, Some(feed.abort_handle()));
             self.streams.insert(number, stream);
             self.names.insert(place, number);
             number
@@ -93,13 +102,42 @@ impl Worker {
         number
     }
 
-    /// Carries readers' wishes to the publisher's session, which ends it.
-    fn forward_wishes(&self, key: Key, mut requests: KeyRequests) -> tokio::task::AbortHandle {
+    /// Streams for the renditions that a publisher sends of its pictures, by their place. One that the
+    /// hub has no room for is left out.
+    fn renditions(
+        &self,
+        facts: &Facts,
+        agreed: &Agreed,
+        writer: &mut Writer,
+    ) -> Vec<Option<Writer>> {
+        let simulcast = agreed.video.as_ref().and_then(|video| video.simulcast.as_ref());
+        let Some(simulcast) = simulcast else { return Vec::new() };
+        let open = |rid: &String| {
+            let id = facts.id.clone();
+            let remote = facts.requested_from.to_string();
+            let publisher = hub::Publisher { protocol: "webrtc", id, remote };
+            let name = writer.name().of_rendition(rid);
+            self.settings.hub.publish(name, publisher, true).ok()
+        };
+        let writers: Vec<Option<Writer>> = simulcast.rids.iter().map(open).collect();
+        let names = writers.iter().flatten().map(|writer| writer.name().clone());
+        let names: Vec<StreamName> = names.collect();
+        writer.set_renditions(names);
+        writers
+    }
+
+    /// Carries readers' wishes to the publisher's session, which ends it: those for the stream or
+    /// for one rendition of it.
+    fn forward_wishes(
+        &self,
+        (key, rendition): (Key, Option<usize>),
+        mut requests: KeyRequests,
+    ) -> tokio::task::AbortHandle {
         let events = self.events.clone();
         let task = tokio::spawn(async move {
             loop {
                 requests.next().await;
-                if events.send(Event::KeyWanted(key)).await.is_err() {
+                if events.send(Event::KeyWanted(key, rendition)).await.is_err() {
                     return;
                 }
             }
@@ -144,6 +182,20 @@ impl Worker {
             self.mux.remove_fragment(&retired);
         }
         Ok(PatchAnswer::Restarted { credentials, etag, mids, transports })
+    }
+
+    /// A viewer wants one rendition of the pictures, or leaves it to the way.
+    pub(super) fn choose(&mut self, secret: &str, rid: Option<String>) -> Result<(), LayerError> {
+        let key = self.by_secret(Role::Viewer, secret).ok_or(LayerError::NoSession)?;
+        let session = self.sessions.get_mut(&key).ok_or(LayerError::NoSession)?;
+        let Media::Viewer(viewer) = &mut session.media else { return Err(LayerError::NoSession) };
+        let stream = self.streams.get(&viewer.stream).ok_or(LayerError::NoSession)?;
+        let place = match rid {
+            Some(rid) => Some(stream.place(&rid).ok_or(LayerError::Unknown(rid))?),
+            None => None,
+        };
+        viewer.ask_for(place);
+        Ok(())
     }
 
     pub(super) fn end_replaced(&mut self, now: Instant) {

@@ -23,6 +23,8 @@ pub(crate) struct Line {
     pub(crate) medium: Medium,
     /// What the peer sends with, once a packet came.
     pub(crate) ssrc: Option<u32>,
+    /// What the peer repairs with, once that is known.
+    pub(crate) repair: Option<u32>,
     pub(crate) ended: bool,
     pub(crate) reception: Option<Reception>,
     pub(crate) reorder: Reorder<Kept>,
@@ -34,6 +36,7 @@ impl Line {
         Self {
             medium: medium.clone(),
             ssrc: None,
+            repair: None,
             ended: false,
             reception: None,
             reorder: Reorder::new(medium.nack),

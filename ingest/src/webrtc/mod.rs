@@ -11,11 +11,11 @@
 //!      admission              ├─ strays: other workers            ├─ viewer    (hub ► RTP)
 //!                             ├─ links: ICE-TCP                   ├─ publisher (RTP ► hub)
 //!                             ├─ timers                           └─ channels ─ sctp
-//!                             ├─ feeds: one reader per stream
+//!                             ├─ feeds: one reader per stream and rendition
 //!                             └─ questions ──► messages
 //! ```
 //!
-//! Data channels beside media carry [`Messages`]. Refused: more than one picture and one sound,
+//! Data channels beside media carry [`Messages`] and what graphs say about pictures. Refused: more than one picture and one sound,
 //! media without BUNDLE and rtcp-mux, certificates without a fingerprint in the offer.
 
 mod admission;
@@ -25,11 +25,13 @@ mod counters;
 pub(crate) mod credentials;
 mod dtls;
 mod end;
+mod events;
 mod formats;
 #[doc(hidden)]
 pub mod fuzz;
 mod http;
 mod ice;
+mod layer;
 mod lifecycle;
 mod line;
 mod links;
@@ -37,7 +39,10 @@ mod messages;
 mod mux;
 mod order;
 mod publisher;
+mod push;
 mod receive;
+mod renditions;
+mod results;
 mod sctp;
 mod sdp;
 mod servers;
@@ -49,6 +54,7 @@ mod strays;
 mod stream;
 mod stun;
 mod timers;
+mod video;
 mod viewer;
 mod worker;
 mod workers;
@@ -64,6 +70,7 @@ use crate::hub::Hub;
 pub use crate::views::{HubViews, ViewError, Views};
 pub use counters::{Counters, Histogram, HistogramSnapshot};
 pub use messages::{Answer, LABEL, Messages, NoMessages, Speaker};
+pub use push::push;
 pub use sdp::SdpError;
 pub use servers::{IceServer, Login};
 pub use status::{SessionState, SessionStatus};

@@ -25,6 +25,12 @@ pub(crate) enum Command {
         id: String,
         reply: oneshot::Sender<bool>,
     },
+    /// A viewer wants one rendition of the pictures, or leaves it to the way.
+    Layer {
+        secret: String,
+        rid: Option<String>,
+        reply: oneshot::Sender<Result<(), LayerError>>,
+    },
     List(oneshot::Sender<Vec<SessionStatus>>),
     /// Has the session with this id give way.
     #[cfg(test)]
@@ -85,4 +91,13 @@ pub(crate) enum PatchError {
     EntityTag,
     #[error("the fragment has a new a=ice-ufrag without a=ice-pwd")]
     NoPassword,
+}
+
+/// Why a viewer's choice was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LayerError {
+    #[error("no such session")]
+    NoSession,
+    #[error("the stream has no rendition {0:?}")]
+    Unknown(String),
 }

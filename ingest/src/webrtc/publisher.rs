@@ -2,26 +2,29 @@
 //! one clock and written to the hub, and the feedback that keeps them coming.
 //!
 //! What was lost for good is never shown: pictures are withheld until the next key picture, which
-//! is asked for until it comes.
+//! is asked for until it comes. Of several renditions of the pictures (simulcast) the stream has the
+//! largest that comes, changed at a key picture; each has a stream of its own besides.
+//!
+//! This file is long because what is received and the feedback on it share their state.
 
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use pipeline::packet::AudioTrack;
-use pipeline::{Codec, Packet, Pts, TrackKind, Tracks, video};
+use pipeline::{Codec, Packet, Pts, Ticks, TrackKind, Tracks};
 
-use super::answer::{Agreed, Medium};
+use super::answer::{Agreed, Medium, Simulcast};
 use super::counters::add;
 use super::line::{Kept, Line};
 use super::session::Io;
+use super::video::{self, Video};
 use super::viewer::Figures;
 use crate::hub::Writer;
 use crate::rtp::bwe_receive::{ReceiveLimits, ReceiveRate};
 use crate::rtp::clock::Ntp;
-use crate::rtp::key_wish::KeyWish;
 use crate::rtp::opus;
 use crate::rtp::packet::{ExtSeq, RtpPacket, RtpTime, Seq};
-use crate::rtp::payload::{PictureDepacketiser, SoundDepacketiser, SoundFormat};
+use crate::rtp::payload::{SoundDepacketiser, SoundFormat};
 use crate::rtp::reorder::Output;
 use crate::rtp::rtcp::{Compound, Message, ReportBlock};
 use crate::rtp::source_clock::SourceClock;
@@ -37,8 +40,16 @@ const FIRST_REPORT: Duration = Duration::from_millis(200);
 pub(crate) struct Publisher {
     writer: Writer,
     tracks: Tracks,
+    /// Names the sound. Pictures are named by clocks of their own that hear the sound too.
     clock: SourceClock,
-    video: Option<Video>,
+    /// No picture, one, or the renditions of simulcast in its order.
+    videos: Vec<Video>,
+    simulcast: Option<Simulcast>,
+    /// Which of them the stream has, and its newest picture.
+    shown: Option<usize>,
+    last: Option<Pts>,
+    /// Room for the pictures of a packet.
+    pictures: Vec<Packet>,
     audio: Option<Audio>,
     /// Arrivals by transport-wide numbers, which all streams of the session share.
     arrivals: Arrivals,
@@ -48,21 +59,22 @@ pub(crate) struct Publisher {
     key_interval: Option<Duration>,
     key_at: Option<Instant>,
     pub(crate) figures: Figures,
-    /// Brings readers' wishes; ends with this.
-    wishes: tokio::task::AbortHandle,
+    /// Bring readers' wishes; end with this.
+    wishes: Vec<tokio::task::AbortHandle>,
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        self.wishes.abort();
+        self.wishes.iter().for_each(tokio::task::AbortHandle::abort);
     }
 }
 
-struct Video {
-    line: Line,
-    depacketiser: PictureDepacketiser,
-    assembler: video::Assembler,
-    wish: KeyWish,
+/// What packets belong to.
+#[derive(Clone, Copy)]
+enum Part {
+    /// A rendition of the pictures.
+    Video(usize),
+    Audio,
 }
 
 struct Audio {
@@ -70,17 +82,6 @@ struct Audio {
     depacketiser: SoundDepacketiser,
     /// Most channels that came in a packet.
     channels: u8,
-}
-
-impl Video {
-    fn new(medium: &Medium) -> Option<Self> {
-        Some(Self {
-            line: Line::new(medium),
-            depacketiser: PictureDepacketiser::new(medium.codec)?,
-            assembler: video::Assembler::new(medium.codec)?,
-            wish: KeyWish::default(),
-        })
-    }
 }
 
 impl Audio {
@@ -93,23 +94,30 @@ impl Audio {
 }
 
 impl Publisher {
-    /// A publisher that waits for its handshake.
+    /// A publisher that waits for its handshake. `renditions` are written beside the stream, one
+    /// for each rendition of simulcast.
     pub(crate) fn new(
         agreed: &Agreed,
-        writer: Writer,
+        (writer, renditions): (Writer, Vec<Option<Writer>>),
         key_interval: Option<Duration>,
-        wishes: tokio::task::AbortHandle,
+        wishes: Vec<tokio::task::AbortHandle>,
     ) -> Self {
         let media = [&agreed.video, &agreed.audio];
         let transport_cc = media.into_iter().flatten().find_map(|medium| medium.transport_cc);
         let remb = agreed.video.as_ref().is_some_and(|video| video.remb && transport_cc.is_none());
+        let sound_rate = agreed.audio.as_ref().map_or(opus::CLOCK_RATE, Medium::clock_rate);
+        let simulcast = agreed.video.as_ref().and_then(|video| video.simulcast.clone());
+        let owns = if simulcast.is_some() { renditions } else { vec![None] };
+        let video = |own| Video::new(agreed.video.as_ref()?, own, sound_rate);
         Self {
             writer,
             tracks: Tracks::default(),
-            clock: SourceClock::new(
-                agreed.audio.as_ref().map_or(opus::CLOCK_RATE, Medium::clock_rate),
-            ),
-            video: agreed.video.as_ref().and_then(Video::new),
+            clock: SourceClock::new(sound_rate),
+            videos: owns.into_iter().filter_map(video).collect(),
+            simulcast,
+            shown: None,
+            last: None,
+            pictures: Vec::new(),
             audio: agreed.audio.as_ref().map(Audio::new),
             arrivals: Arrivals::default(),
             transport_cc,
@@ -142,9 +150,16 @@ impl Publisher {
         if let Some(&[high, low]) = self.transport_cc.and_then(|id| head.extension(id)) {
             self.arrivals.on_packet(io.now, Seq(u16::from_be_bytes([high, low])));
         }
-        for kind in [TrackKind::Video, TrackKind::Audio] {
-            if self.line(kind).is_some_and(|line| line.take(io.now, &head, &packet)) {
-                return self.drain(io, kind);
+        let video = match &self.simulcast {
+            Some(simulcast) => video::of_packet(&mut self.videos, simulcast, &head),
+            None => (!self.videos.is_empty()).then_some(0),
+        };
+        for part in [video.map(Part::Video), Some(Part::Audio)].into_iter().flatten() {
+            if self.line(part).is_some_and(|line| line.take(io.now, &head, &packet)) {
+                // All begin their time here, whatever comes first.
+                self.clock.begin(io.now);
+                self.videos.iter_mut().for_each(|video| video.clock.begin(io.now));
+                return self.drain(io, part);
             }
         }
     }
@@ -156,12 +171,8 @@ impl Publisher {
                 self.sender_report(io.now, *ssrc, *wall, *time);
             }
             Message::Goodbye(ended) => {
-                let lines = [
-                    self.video.as_mut().map(|video| &mut video.line),
-                    self.audio.as_mut().map(|audio| &mut audio.line),
-                ];
                 let mut left = 0;
-                for line in lines.into_iter().flatten() {
+                for line in self.lines_mut() {
                     line.ended |= line.ssrc.is_some_and(|ssrc| ended.clone().any(|e| e == ssrc));
                     left += usize::from(line.ssrc.is_some() && !line.ended);
                 }
@@ -173,20 +184,32 @@ impl Publisher {
     }
 
     fn sender_report(&mut self, now: Instant, ssrc: u32, wall: Ntp, time: RtpTime) {
-        for kind in [TrackKind::Video, TrackKind::Audio] {
-            let line = self.line(kind).filter(|line| line.ssrc == Some(ssrc));
-            let Some(line) = line else { continue };
-            if let Some(reception) = &mut line.reception {
-                reception.on_sender_report(now, wall);
+        let line = self.lines_mut().find(|line| line.ssrc == Some(ssrc));
+        if let Some(reception) = line.and_then(|line| line.reception.as_mut()) {
+            reception.on_sender_report(now, wall);
+        }
+        let heard = self.audio.as_ref().is_some_and(|audio| audio.line.ssrc == Some(ssrc));
+        if heard {
+            self.clock.sender_report(TrackKind::Audio, wall, time);
+        }
+        for video in &mut self.videos {
+            if heard {
+                video.clock.sender_report(TrackKind::Audio, wall, time);
+            } else if video.line.ssrc == Some(ssrc) {
+                video.clock.sender_report(TrackKind::Video, wall, time);
             }
-            return self.clock.sender_report(kind, wall, time);
         }
     }
 
-    /// Somebody needs a key picture.
-    pub(crate) fn want_key(&mut self) {
-        if let Some(video) = &mut self.video {
-            video.wish.want();
+    /// Somebody needs a key picture: of this rendition, or of the one that the stream has.
+    pub(crate) fn want_key(&mut self, rendition: Option<usize>) {
+        match rendition.or(self.shown) {
+            Some(index) => {
+                if let Some(video) = self.videos.get_mut(index) {
+                    video.wish.want();
+                }
+            }
+            None => self.videos.iter_mut().for_each(|video| video.wish.want()),
         }
     }
 
@@ -196,21 +219,31 @@ impl Publisher {
         self.writer.closed().now_or_never().is_some()
     }
 
-    fn line(&mut self, kind: TrackKind) -> Option<&mut Line> {
-        match kind {
-            TrackKind::Video => self.video.as_mut().map(|video| &mut video.line),
-            TrackKind::Audio => self.audio.as_mut().map(|audio| &mut audio.line),
+    fn line(&mut self, part: Part) -> Option<&mut Line> {
+        match part {
+            Part::Video(index) => self.videos.get_mut(index).map(|video| &mut video.line),
+            Part::Audio => self.audio.as_mut().map(|audio| &mut audio.line),
         }
     }
 
-    fn drain(&mut self, io: &mut Io<'_>, kind: TrackKind) {
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        let videos = self.videos.iter().map(|video| &video.line);
+        videos.chain(self.audio.as_ref().map(|audio| &audio.line))
+    }
+
+    fn lines_mut(&mut self) -> impl Iterator<Item = &mut Line> {
+        let videos = self.videos.iter_mut().map(|video| &mut video.line);
+        videos.chain(self.audio.as_mut().map(|audio| &mut audio.line))
+    }
+
+    fn drain(&mut self, io: &mut Io<'_>, part: Part) {
         loop {
-            let Some(line) = self.line(kind) else { return };
+            let Some(line) = self.line(part) else { return };
             let Some(output) = line.reorder.poll(io.now) else { return };
             match output {
-                Output::Packet(seq, kept) => match kind {
-                    TrackKind::Video => self.picture(io, seq, kept),
-                    TrackKind::Audio => self.sound(seq, kept),
+                Output::Packet(seq, kept) => match part {
+                    Part::Video(index) => self.picture(io, index, seq, kept),
+                    Part::Audio => self.sound(seq, kept),
                 },
                 Output::Lost { count, .. } => {
                     self.figures.lost += count;
@@ -231,47 +264,40 @@ impl Publisher {
         }
     }
 
-    fn picture(&mut self, io: &mut Io<'_>, seq: ExtSeq, kept: Kept) {
-        let Some(video) = &mut self.video else { return };
-        let pushed =
-            video.depacketiser.push(seq, kept.time, kept.marker, &kept.payload, kept.arrived);
-        if let Err(error) = pushed {
-            tracing::debug!(stream = %self.writer.name(), %error, "rtp payload refused");
+    fn picture(&mut self, io: &mut Io<'_>, index: usize, seq: ExtSeq, kept: Kept) {
+        let mut pictures = std::mem::take(&mut self.pictures);
+        if let Some(video) = self.videos.get_mut(index) {
+            video.push(io.now, seq, kept, &mut pictures);
         }
-        if video.depacketiser.awaits_key() {
-            video.wish.want();
+        for packet in pictures.drain(..) {
+            self.show(io.now, index, packet);
         }
-        while let Some(raw) = video.depacketiser.poll() {
-            let unit = match video.assembler.unit(raw.data) {
-                Ok(Some(unit)) => unit,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::debug!(stream = %self.writer.name(), %error, "picture refused");
-                    video.wish.want();
-                    continue;
-                }
-            };
-            if unit.key {
-                video.wish.answered();
-                self.key_at = self.key_interval.map(|interval| io.now + interval);
+        self.pictures = pictures;
+    }
+
+    /// Writes a picture of one rendition if the stream has that one, or has it from now on.
+    fn show(&mut self, now: Instant, index: usize, mut packet: Packet) {
+        if self.shown != Some(index) {
+            if video::largest(&self.videos, now) != Some(index) {
+                return;
             }
-            if unit.changed || (unit.key && self.tracks.video.is_none()) {
-                self.tracks.video = video.assembler.track();
+            if !packet.key {
+                return self.videos[index].wish.want();
+            }
+            self.shown = Some(index);
+        }
+        if packet.key {
+            self.key_at = self.key_interval.map(|interval| now + interval);
+            if self.tracks.video != self.videos[index].track {
+                self.tracks.video = self.videos[index].track.clone();
                 self.writer.set_tracks(self.tracks.clone());
             }
-            if self.tracks.video.is_none() {
-                continue;
-            }
-            let pts = self.clock.pts(TrackKind::Video, raw.time, raw.arrived);
-            self.writer.write(Packet {
-                kind: TrackKind::Video,
-                pts,
-                dts: pts,
-                key: unit.key,
-                data: unit.data,
-                arrived: raw.arrived,
-            });
         }
+        // Clocks of two renditions may differ by a little where one takes over.
+        packet.pts = self.last.map_or(packet.pts, |last| packet.pts.max(last + Ticks(1)));
+        packet.dts = packet.pts;
+        self.last = Some(packet.pts);
+        self.writer.write(packet);
     }
 
     fn sound(&mut self, seq: ExtSeq, kept: Kept) {
@@ -294,6 +320,9 @@ impl Publisher {
                 self.writer.set_tracks(self.tracks.clone());
             }
             let pts = self.clock.pts(TrackKind::Audio, unit.time, unit.arrived);
+            for video in &mut self.videos {
+                video.clock.pts(TrackKind::Audio, unit.time, unit.arrived);
+            }
             self.writer.write(Packet {
                 kind: TrackKind::Audio,
                 pts,
@@ -307,27 +336,26 @@ impl Publisher {
 
     /// The timestamp that the picture of this name came with; `None` before the first.
     pub(crate) fn rtp_time(&self, pts: Pts) -> Option<RtpTime> {
-        self.clock.rtp_time(TrackKind::Video, pts)
+        self.videos.get(self.shown?)?.clock.rtp_time(TrackKind::Video, pts)
     }
 
     /// Writes the feedback whose time has come.
     pub(crate) fn timeout(&mut self, io: &mut Io<'_>) {
-        self.drain(io, TrackKind::Video);
-        self.drain(io, TrackKind::Audio);
+        for index in 0..self.videos.len() {
+            self.drain(io, Part::Video(index));
+        }
+        self.drain(io, Part::Audio);
         if self.key_at.is_some_and(|at| at <= io.now) {
             self.key_at = self.key_interval.map(|interval| io.now + interval);
-            self.want_key();
+            self.want_key(None);
         }
         let mut compound = Compound::new(io.rtcp);
         if self.report_at.is_some_and(|at| at <= io.now) {
             self.report_at = Some(io.now + REPORT_INTERVAL);
-            let lines = [
-                self.video.as_mut().map(|video| &mut video.line),
-                self.audio.as_mut().map(|audio| &mut audio.line),
-            ];
             let mut sender = None;
             let mut blocks: Vec<ReportBlock> = Vec::new();
-            for line in lines.into_iter().flatten() {
+            let videos = self.videos.iter_mut().map(|video| &mut video.line);
+            for line in videos.chain(self.audio.as_mut().map(|audio| &mut audio.line)) {
                 sender.get_or_insert(line.medium.ssrc);
                 blocks
                     .extend(line.reception.as_mut().and_then(|reception| reception.block(io.now)));
@@ -337,42 +365,39 @@ impl Publisher {
                 compound.cname(sender, super::answer::CNAME);
             }
         }
-        if let Some(video) = &mut self.video
-            && let Some(media) = video.line.ssrc
-        {
-            let sender = video.line.medium.ssrc;
+        for video in &mut self.videos {
+            let Some(media) = video.line.ssrc else { continue };
             if video.line.medium.pli && video.wish.poll(io.now) {
                 self.figures.plis += 1;
                 add(&io.counters.plis_sent, 1);
-                compound.picture_loss(sender, media);
-            }
-            if let Some(estimate) = self.rate.as_mut().and_then(|rate| rate.poll(io.now)) {
-                compound.bitrate(sender, estimate, &[media]);
+                compound.picture_loss(video.line.medium.ssrc, media);
             }
         }
-        let lines = [
-            self.video.as_ref().map(|video| &video.line),
-            self.audio.as_ref().map(|audio| &audio.line),
-        ];
-        let heard = lines.into_iter().flatten().find(|line| line.ssrc.is_some());
-        if let Some((sender, media)) = heard.and_then(|line| Some((line.medium.ssrc, line.ssrc?))) {
+        if let Some(estimate) = self.rate.as_mut().and_then(|rate| rate.poll(io.now)) {
+            let media: Vec<u32> = self.videos.iter().filter_map(|video| video.line.ssrc).collect();
+            if let Some(video) = self.videos.first().filter(|_| !media.is_empty()) {
+                compound.bitrate(video.line.medium.ssrc, estimate, &media);
+            }
+        }
+        let videos = self.videos.iter().map(|video| &video.line);
+        let mut lines = videos.chain(self.audio.as_ref().map(|audio| &audio.line));
+        let heard = lines.find_map(|line| Some((line.medium.ssrc, line.ssrc?)));
+        if let Some((sender, media)) = heard {
             while self.arrivals.poll(io.now, sender, media, &mut compound) {}
         }
     }
 
     /// When [`Self::timeout`] is due.
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let video = self.video.as_ref();
-        let wish = video.filter(|video| video.line.ssrc.is_some() && video.line.medium.pli);
-        let wish = wish.and_then(|video| {
+        let asked = |video: &&Video| video.line.ssrc.is_some() && video.line.medium.pli;
+        let wish = self.videos.iter().filter(asked).filter_map(|video| {
             // A wish that was never asked is due at once; `KeyWish` names only repetitions.
             let mut ahead = video.wish;
             if ahead.poll(now) { Some(now) } else { video.wish.next_timeout() }
         });
         let times = [
-            video.and_then(|video| video.line.reorder.next_timeout()),
-            self.audio.as_ref().and_then(|audio| audio.line.reorder.next_timeout()),
-            wish,
+            self.lines().filter_map(|line| line.reorder.next_timeout()).min(),
+            wish.min(),
             self.rate.as_ref().and_then(ReceiveRate::next_timeout),
             self.arrivals.next_timeout(),
             self.report_at,
@@ -381,16 +406,14 @@ impl Publisher {
         times.into_iter().flatten().min()
     }
 
-    /// Our SSRCs, for the goodbye.
+    /// Our SSRCs, for the goodbye: one for each kind.
     pub(crate) fn sources(&self) -> impl Iterator<Item = u32> {
-        let video = self.video.as_ref().map(|video| video.line.medium.ssrc);
+        let video = self.videos.first().map(|video| video.line.medium.ssrc);
         video.into_iter().chain(self.audio.as_ref().map(|audio| audio.line.medium.ssrc))
     }
 
     /// Packets that came again because they were asked for.
     pub(crate) fn recovered(&self) -> u64 {
-        let video = self.video.as_ref().map(|video| video.line.reorder.counts().recovered);
-        let audio = self.audio.as_ref().map(|audio| audio.line.reorder.counts().recovered);
-        video.unwrap_or(0) + audio.unwrap_or(0)
+        self.lines().map(|line| line.reorder.counts().recovered).sum()
     }
 }

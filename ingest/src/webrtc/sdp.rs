@@ -7,6 +7,8 @@
 //! This file is long because an offer is parsed in the order of its lines, with one type for each
 //! kind.
 
+use std::net::{IpAddr, SocketAddr};
+
 /// The longest offer or fragment in bytes.
 pub(crate) const SDP_BYTES_MAX: usize = 64 << 10;
 
@@ -166,10 +168,17 @@ pub(crate) struct Section {
     pub(crate) ssrcs: Vec<u32>,
     /// Media SSRC and its repair SSRC (`a=ssrc-group:FID`).
     pub(crate) repairs: Vec<(u32, u32)>,
+    /// Codings of the same pictures that the peer sends (`a=rid`, `a=simulcast`; RFC 8851, 8853):
+    /// the first of each list of alternatives, in the order of `a=simulcast`.
+    pub(crate) simulcast: Vec<String>,
+    /// The restriction identifiers with the direction `send`.
+    rids: Vec<String>,
     /// `a=sctp-port` and `a=max-message-size` of a data channel (RFC 8841).
     pub(crate) sctp_port: Option<u16>,
     pub(crate) message_bytes_max: Option<u64>,
     pub(crate) transport: Transport,
+    /// Addresses of UDP candidates; names and other transports are passed over.
+    pub(crate) candidates: Vec<SocketAddr>,
 }
 
 /// A session description.
@@ -282,6 +291,12 @@ impl Offer {
 }
 
 impl Section {
+    /// The renditions of the same pictures that the peer wants to send: those of `a=simulcast` that
+    /// `a=rid` describes.
+    pub(crate) fn renditions(&self) -> impl Iterator<Item = &String> {
+        self.simulcast.iter().filter(|id| self.rids.contains(id))
+    }
+
     fn attribute(&mut self, name: &str, value: &str, line: usize) -> Result<(), SdpError> {
         match name {
             "mid" => self.mid = Some(token(value, line)?),
@@ -291,6 +306,10 @@ impl Section {
             "inactive" => self.direction = Direction::Inactive,
             "rtcp-mux" => self.rtcp_mux = true,
             "bundle-only" => self.bundle_only = true,
+            "candidate" => {
+                let room = self.candidates.len() < ENTRIES_MAX;
+                self.candidates.extend(candidate(value).filter(|_| room));
+            }
             "sctp-port" => {
                 let bad = SdpError::Line { line, what: "a=sctp-port is no port" };
                 self.sctp_port = Some(value.trim().parse().map_err(|_| bad)?);
@@ -348,6 +367,14 @@ impl Section {
                     push(&mut self.ssrcs, ssrc, line, "a=ssrc")?;
                 }
             }
+            "rid" => {
+                let mut words = value.split_whitespace();
+                let (id, direction) = (words.next().unwrap_or_default(), words.next());
+                if direction == Some("send") {
+                    push(&mut self.rids, rid(id, line)?, line, "a=rid")?;
+                }
+            }
+            "simulcast" => self.simulcast = simulcast(value, line)?,
             "ssrc-group" => {
                 let mut words = value.split_whitespace();
                 if words.next() == Some("FID") {
@@ -405,10 +432,23 @@ fn section(value: &str, line: usize) -> Result<Section, SdpError> {
         extensions: Vec::new(),
         ssrcs: Vec::new(),
         repairs: Vec::new(),
+        simulcast: Vec::new(),
+        rids: Vec::new(),
         sctp_port: None,
         message_bytes_max: None,
         transport: Transport::default(),
+        candidates: Vec::new(),
     })
+}
+
+/// Where a UDP candidate of the first component is (RFC 8839 5.1); `None` for other ones.
+fn candidate(value: &str) -> Option<SocketAddr> {
+    let mut words = value.split_whitespace();
+    let (_, component, transport, _) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let (ip, port): (IpAddr, u16) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let usable = !ip.is_unspecified() && !ip.is_multicast() && port != 0;
+    let ours = component == "1" && transport.eq_ignore_ascii_case("udp") && usable;
+    ours.then(|| SocketAddr::new(ip, port))
 }
 
 fn push<T>(list: &mut Vec<T>, entry: T, line: usize, what: &'static str) -> Result<(), SdpError> {
@@ -426,6 +466,35 @@ fn token(value: &str, line: usize) -> Result<String, SdpError> {
         return Err(SdpError::Line { line, what: "a word holds characters that no token has" });
     }
     Ok(value.to_owned())
+}
+
+/// `rid-id` of RFC 8851 10, of at most 16 characters: what a header extension of one byte holds.
+fn rid(value: &str, line: usize) -> Result<String, SdpError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if value.is_empty() || value.len() > 16 || !value.chars().all(fits) {
+        return Err(SdpError::Line { line, what: "a restriction identifier is malformed" });
+    }
+    Ok(value.to_owned())
+}
+
+/// What `a=simulcast` sends (RFC 8853 5.1): of alternatives the first, paused ones too.
+fn simulcast(value: &str, line: usize) -> Result<Vec<String>, SdpError> {
+    let mut words = value.split_whitespace();
+    while let Some(direction) = words.next() {
+        let Some(list) = words.next() else { break };
+        if direction == "send" {
+            let mut rids = Vec::new();
+            for alternatives in list.split(';') {
+                let first = alternatives.split(',').next().unwrap_or_default();
+                let id = rid(first.trim_start_matches('~'), line)?;
+                if !rids.contains(&id) {
+                    push(&mut rids, id, line, "renditions in a=simulcast")?;
+                }
+            }
+            return Ok(rids);
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// `ice-char`s of RFC 8839 5.4, `least` to 256 of them.
@@ -490,6 +559,19 @@ mod tests {
         assert_eq!(video.repairs, [(7, 8)]);
         assert_eq!(offer.transport(video).ufrag.as_deref(), Some("abcd"));
         assert_eq!(offer.transport(video).setup, Some(Setup::ActPass));
+    }
+
+    #[test]
+    fn codings_of_the_same_pictures_are_read_in_the_order_of_their_list() {
+        let lines = "v=0\nm=video 9 UDP/TLS/RTP/SAVPF 96\na=rid:l send\na=rid:h send pt=96\n\
+            a=rid:back recv\na=rid:x send\na=simulcast:recv back send h;~l,x;unknown\n";
+        let offer = Offer::parse(lines.as_bytes()).unwrap();
+        assert_eq!(offer.sections[0].renditions().collect::<Vec<_>>(), ["h", "l"]);
+        for line in ["a=rid:a.b send", "a=simulcast:send h;;l", "a=rid:01234567890123456 send"] {
+            let text = format!("v=0\nm=video 9 UDP/TLS/RTP/SAVPF 96\n{line}\n");
+            let error = Offer::parse(text.as_bytes()).unwrap_err().to_string();
+            assert_eq!(error, "line 3: a restriction identifier is malformed");
+        }
     }
 
     #[test]

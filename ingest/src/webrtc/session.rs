@@ -19,6 +19,7 @@ use super::ice::{Ice, Noted, Path, Source, Transports};
 use super::messages::Answer;
 use super::mux::Content;
 use super::publisher::Publisher;
+use super::results::Results;
 use super::srtp::Srtp;
 use super::stream::Stream;
 use super::timers::Queued;
@@ -241,7 +242,17 @@ impl Session {
     }
 
     fn send_channels(&mut self, io: &mut Io<'_>) {
-        let Some(channels) = &mut self.channels else { return };
+        let results = match &mut self.media {
+            Media::Viewer(viewer) => Some(&mut viewer.results),
+            Media::Publisher(_) => None,
+        };
+        let Some(channels) = &mut self.channels else {
+            return results.into_iter().for_each(Results::clear);
+        };
+        if let Some(results) = results {
+            add(&io.counters.results_sent, channels.tell_results(io.now, results));
+            add(&io.counters.results_dropped, results.take_dropped());
+        }
         while channels.poll_transmit(io.now, io.buffer) {
             self.dtls.write(io.now, io.buffer);
         }
@@ -335,22 +346,24 @@ impl Session {
     }
 
     /// Sends a frame of the stream that a viewer watches.
-    pub(crate) fn frame(&mut self, io: &mut Io<'_>, frame: &Arc<FramePackets>) {
+    pub(crate) fn frame(&mut self, io: &mut Io<'_>, stream: &Stream, frame: &Arc<FramePackets>) {
         if let (Some(srtp), Media::Viewer(viewer)) = (&mut self.srtp, &mut self.media) {
             io.path = self.ice.selected();
-            viewer.frame(io, &mut srtp.protect, frame);
-            let notice = viewer.take_notice();
-            if let (Some(notice), Some(channels)) = (notice, &mut self.channels) {
-                channels.tell(&notice);
+            viewer.frame(io, stream, &mut srtp.protect, frame);
+            let (notice, results) = (viewer.take_notice(stream), !viewer.results.is_empty());
+            if let (Some(notice), Some(channels)) = (&notice, &mut self.channels) {
+                channels.tell(notice);
+            }
+            if notice.is_some() || results {
                 self.send_channels(io);
             }
         }
     }
 
-    /// A reader of the publisher's stream wants a key picture.
-    pub(crate) fn want_key(&mut self) {
+    /// A reader of the publisher's stream, or of one rendition of it, wants a key picture.
+    pub(crate) fn want_key(&mut self, rendition: Option<usize>) {
         if let Media::Publisher(publisher) = &mut self.media {
-            publisher.want_key();
+            publisher.want_key(rendition);
         }
     }
 
@@ -367,8 +380,6 @@ impl Session {
         if let Some(channels) = &mut self.channels {
             channels.handle_timeout(io.now);
         }
-        self.send_channels(io);
-        self.send_dtls(io);
         match (&mut self.media, &mut self.srtp) {
             (Media::Viewer(viewer), Some(srtp)) => viewer.timeout(io, &mut srtp.protect),
             (Media::Publisher(publisher), srtp) => {
@@ -381,6 +392,9 @@ impl Session {
             }
             (Media::Viewer(_), None) => {}
         }
+        // After the pictures of this call, which may have results.
+        self.send_channels(io);
+        self.send_dtls(io);
         self.send_rtcp(io);
         Ok(())
     }

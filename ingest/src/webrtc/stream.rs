@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use pipeline::packet::VideoTrack;
 use pipeline::{Codec, Packet, Pts, TrackKind, Tracks};
 use tokio::sync::{mpsc, watch};
 
 use super::mux::Key;
+use super::renditions::Renditions;
+use super::results;
 use super::worker::Event;
 use crate::hub::{Hub, Item, Reader};
 use crate::name::StreamName;
@@ -36,22 +39,24 @@ pub(crate) struct Stream {
     sounds: Option<Packetiser>,
     video: Ring,
     audio: Ring,
+    /// Smaller renditions of the same pictures.
+    renditions: Renditions,
     pub(crate) viewers: Vec<Key>,
     /// Tells the feed how many they are.
     audience: watch::Sender<u64>,
-    feed: tokio::task::AbortHandle,
+    feed: Option<tokio::task::AbortHandle>,
     complained: bool,
     turn: usize,
 }
 
 impl Stream {
-    /// A stream that `feed` brings the packets of `source` to.
+    /// A stream that `feed` brings the packets of `source` to, if not whoever made it.
     pub(crate) fn new(
         name: StreamName,
         source: StreamName,
         hub: Hub,
         audience: watch::Sender<u64>,
-        feed: tokio::task::AbortHandle,
+        feed: Option<tokio::task::AbortHandle>,
     ) -> Self {
         Self {
             name,
@@ -62,6 +67,7 @@ impl Stream {
             sounds: None,
             video: Ring::new(RingLimits::default()),
             audio: sound_ring(),
+            renditions: Renditions::new(),
             viewers: Vec::new(),
             audience,
             feed,
@@ -72,14 +78,20 @@ impl Stream {
 
     /// Takes the next packet; `None` for what WebRTC viewers cannot play or the packetiser
     /// refuses. A refused picture is asked for anew as a key picture.
-    pub(crate) fn packet(&mut self, packet: &Packet) -> Option<Arc<FramePackets>> {
+    pub(crate) fn packet(&mut self, now: Instant, packet: &Packet) -> Option<Arc<FramePackets>> {
         let packetiser = match packet.kind {
             TrackKind::Video => self.pictures.as_ref()?,
             TrackKind::Audio => self.sounds.as_ref()?,
         };
+        if packet.kind.is_video() {
+            self.renditions.main(now, packet.data.len(), self.tracks.video.as_ref());
+        }
         match packetiser.packetise(packet) {
-            Ok(frame) => {
+            Ok(mut frame) => {
                 self.complained = false;
+                if packet.kind.is_video() && self.codec(TrackKind::Video) == Some(Codec::H264) {
+                    frame.results = results::of_picture(&packet.data);
+                }
                 let ring = match packet.kind {
                     TrackKind::Video => &mut self.video,
                     TrackKind::Audio => &mut self.audio,
@@ -96,6 +108,53 @@ impl Stream {
                 }
                 None
             }
+        }
+    }
+
+    /// The stream has these smaller renditions from now on; `number` is its own in the worker.
+    pub(crate) fn set_renditions(
+        &mut self,
+        number: u64,
+        names: &[StreamName],
+        events: &mpsc::Sender<Event>,
+    ) {
+        self.renditions.set(number, names, &self.hub, events);
+    }
+
+    /// The next item of a smaller rendition; the frame that viewers on narrow ways get.
+    pub(crate) fn rendition(
+        &mut self,
+        now: Instant,
+        place: usize,
+        item: &Item,
+    ) -> Option<Arc<FramePackets>> {
+        match item {
+            Item::Tracks(tracks) => {
+                self.renditions.set_track(place, tracks.video.clone());
+                None
+            }
+            Item::Packet(packet) => {
+                self.renditions.packet(now, place, packet, self.tracks.video.as_ref())
+            }
+            Item::Lagged(_) | Item::End => None,
+        }
+    }
+
+    /// Bits a second of the renditions that are to be had, the stream itself first.
+    pub(crate) fn offers(&self) -> &[Option<u64>] {
+        self.renditions.offers()
+    }
+
+    /// The place of the rendition that the publisher calls `rid`; the largest is the stream itself.
+    pub(crate) fn place(&self, rid: &str) -> Option<usize> {
+        self.renditions.place(rid, self.tracks.video.as_ref())
+    }
+
+    /// The name by which viewers know a rendition, and what it is.
+    pub(crate) fn described(&self, place: usize) -> (Option<&str>, Option<&VideoTrack>) {
+        match self.renditions.get(place) {
+            Some((name, track)) => (name.rendition(), track),
+            None => (None, self.tracks.video.as_ref()),
         }
     }
 
@@ -142,7 +201,13 @@ impl Stream {
 
     /// Asks the publisher for a key picture; the hub merges wishes.
     pub(crate) fn request_key_frame(&self) {
-        self.hub.request_key_frame(&self.source);
+        self.request_key_of(0);
+    }
+
+    /// The same for one of the renditions.
+    pub(crate) fn request_key_of(&self, place: usize) {
+        let name = self.renditions.get(place).map_or(&self.source, |(name, _)| name);
+        self.hub.request_key_frame(name);
     }
 
     /// The cached group of pictures, where a viewer begins.
@@ -158,7 +223,7 @@ impl Stream {
     /// A frame that was sent before.
     pub(crate) fn frame(&self, kind: TrackKind, index: u64) -> Option<&Arc<FramePackets>> {
         match kind {
-            TrackKind::Video => self.video.get(index),
+            TrackKind::Video => self.video.get(index).or_else(|| self.renditions.frame(index)),
             TrackKind::Audio => self.audio.get(index),
         }
     }
@@ -170,7 +235,9 @@ fn sound_ring() -> Ring {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.feed.abort();
+        if let Some(feed) = &self.feed {
+            feed.abort();
+        }
     }
 }
 
@@ -213,6 +280,11 @@ pub(crate) async fn feed(
             item => {
                 // What was cached when this began says nothing about latency.
                 let written = reader.last_written().filter(|&at| at >= begun);
+                if let Some(names) = reader.take_renditions()
+                    && events.send(Event::Renditions(stream, names)).await.is_err()
+                {
+                    return;
+                }
                 if events.send(Event::Feed { stream, item, written }).await.is_err() {
                     return;
                 }

@@ -14,9 +14,12 @@ use rand::Rng;
 
 use super::answer::{Agreed, CNAME, Medium};
 use super::counters::add;
+use super::renditions;
+use super::results::Results;
 use super::session::Io;
 use super::srtp::Protect;
 use super::stream::Stream;
+use crate::rtp::choice::{Choice, Taken};
 use crate::rtp::clock::{Ntp, ViewerClock};
 use crate::rtp::estimate::{Estimate, Way};
 use crate::rtp::frame::FramePackets;
@@ -68,9 +71,14 @@ pub(crate) struct Viewer {
     report_at: Option<Instant>,
     /// Where the viewer reports on each packet.
     estimate: Option<Box<Estimate>>,
+    /// Which rendition of the pictures it gets, and what of it.
+    choice: Choice,
     thin: Thin,
     /// What the viewer was last told.
     told: Supply,
+    told_rendition: usize,
+    /// What graphs said about the pictures that were sent.
+    pub(crate) results: Results,
     pub(crate) figures: Figures,
 }
 
@@ -118,8 +126,11 @@ impl Viewer {
                 .flatten()
                 .any(|medium| medium.transport_cc.is_some())
                 .then(Box::default),
+            choice: Choice::default(),
             thin: Thin::default(),
             told: Supply::Whole,
+            told_rendition: 0,
+            results: Results::default(),
             figures: Figures::default(),
         }
     }
@@ -147,15 +158,29 @@ impl Viewer {
         self.run_join(io, protect);
     }
 
-    /// Sends a frame of the stream that was just written.
+    /// Sends a frame of the stream, or of a smaller rendition, that was just written.
     pub(crate) fn frame(
         &mut self,
         io: &mut Io<'_>,
+        stream: &Stream,
         protect: &mut Protect,
         frame: &Arc<FramePackets>,
     ) {
         let Some(clock) = &mut self.clock else { return };
         if frame.kind == TrackKind::Video {
+            if stream.offers().len() > 1
+                && let Some(rendition) = self.choice.look(io.now, self.figures.way, stream.offers())
+            {
+                stream.request_key_of(rendition);
+            }
+            match self.choice.take(renditions::of(frame.index), frame.key) {
+                Taken::No => return,
+                Taken::Yes => {}
+                Taken::First => {
+                    // What was to be caught up with, and what was owed, belongs to the other one.
+                    (self.join, self.thin) = (None, Thin::default());
+                }
+            }
             if let Some(join) = self.join.as_mut().filter(|join| !join.is_live()) {
                 let skipped = join.skipped();
                 join.push(Arc::clone(frame));
@@ -169,6 +194,10 @@ impl Viewer {
             if !self.thin.admits(io.now, frame.key, frame.bytes(), self.figures.way) {
                 self.figures.thinned += 1;
                 add(&io.counters.frames_thinned, 1);
+                if self.choice.current() > 0 {
+                    // Smaller renditions have key pictures on request only.
+                    self.choice.lost();
+                }
                 return;
             }
         } else {
@@ -178,8 +207,24 @@ impl Viewer {
         self.send(io, protect, frame, at);
     }
 
-    /// What to tell the viewer, when there is something new: whether it gets all pictures.
-    pub(crate) fn take_notice(&mut self) -> Option<String> {
+    /// The viewer wants this rendition of the pictures, or leaves it to the way.
+    pub(crate) fn ask_for(&mut self, rendition: Option<usize>) {
+        self.choice.ask_for(rendition);
+    }
+
+    /// What to tell the viewer, when there is something new: which rendition it gets, and whether all
+    /// pictures of it.
+    pub(crate) fn take_notice(&mut self, stream: &Stream) -> Option<String> {
+        let rendition = self.choice.current();
+        if rendition != std::mem::replace(&mut self.told_rendition, rendition) {
+            let (rid, track) = stream.described(rendition);
+            let size = track.map(|track| (track.size.width, track.size.height));
+            let (width, height) = size.unwrap_or_default();
+            let notice = serde_json::json!({
+                "type": "rendition", "rid": rid, "width": width, "height": height,
+            });
+            return Some(notice.to_string());
+        }
         let supply = self.thin.supply();
         if supply == std::mem::replace(&mut self.told, supply) {
             return None;
@@ -209,6 +254,9 @@ impl Viewer {
         };
         let Some(track) = track else { return };
         let Placed { first, time } = track.mapping.place(frame, at);
+        if let Some(document) = &frame.results {
+            self.results.push(io.now, frame.pts, time, document);
+        }
         for run in frame.runs() {
             io.buffer.clear();
             let (mut segment, packets) = (0, run.len() as u64);
@@ -289,7 +337,7 @@ impl Viewer {
             Message::PictureLoss { .. } | Message::FullIntra { .. } => {
                 self.figures.plis += 1;
                 add(&io.counters.plis_received, 1);
-                stream.request_key_frame();
+                stream.request_key_of(self.choice.current());
             }
             Message::Nack { media, lost, .. } => {
                 let kind = if self.video.as_ref().is_some_and(|t| t.medium.ssrc == *media) {

@@ -20,7 +20,7 @@ use super::counters::{Counters, add};
 use super::dtls::Identity;
 use super::end::{End, Patience};
 use super::links;
-use super::messages::{Answer, Messages, NoMessages, Speaker, presence};
+use super::messages::{Answer, Messages, NoMessages, Speaker};
 use super::mux::{Key, Mux};
 use super::order::Command;
 use super::session::{Io, Media, Session};
@@ -46,27 +46,24 @@ const CLOSED_EVERY: Duration = Duration::from_millis(100);
 /// What streams tell the worker.
 pub(crate) enum Event {
     /// The next item of a stream, and when it was written unless that is long past.
-    Feed {
+    Feed { stream: u64, item: Item, written: Option<Instant> },
+    /// A key picture is wanted of a publisher: of the stream, or of one of its renditions.
+    KeyWanted(Key, Option<usize>),
+    /// Which smaller renditions a stream has.
+    Renditions(u64, Arc<[StreamName]>),
+    /// The next item of a smaller rendition.
+    Rendition {
         stream: u64,
+        /// Counts from one; zero is the stream itself.
+        place: usize,
         item: Item,
-        written: Option<Instant>,
     },
-    KeyWanted(Key),
     /// A datagram of a TCP connection.
-    Arrived {
-        link: u32,
-        datagram: Vec<u8>,
-    },
+    Arrived { link: u32, datagram: Vec<u8> },
     /// A TCP connection has ended.
-    Hangup {
-        link: u32,
-    },
+    Hangup { link: u32 },
     /// The node's answer to a message of a data channel.
-    Answer {
-        key: Key,
-        channel: u32,
-        answer: Option<Answer>,
-    },
+    Answer { key: Key, channel: u32, answer: Option<Answer> },
     /// A stream has a publisher again, or not any more.
     Presence(u64, bool),
 }
@@ -286,68 +283,6 @@ impl Worker {
         }
     }
 
-    fn event(&mut self, event: Event) {
-        let now = Instant::now();
-        match event {
-            Event::KeyWanted(key) => self.with(now, key, |session, io, _| {
-                session.want_key();
-                session.timeout(io)
-            }),
-            Event::Arrived { link, datagram } => self.linked(now, link, &datagram),
-            Event::Hangup { link } => self.hung_up(link),
-            Event::Answer { key, channel, answer } => self.with(now, key, |session, io, stream| {
-                session.answer(io, stream, (channel, answer));
-                Ok(())
-            }),
-            Event::Presence(stream, online) => self.tell_viewers(now, stream, presence(online)),
-            Event::Feed { stream: number, item, written } => {
-                let Some(stream) = self.streams.get_mut(&number) else { return };
-                match item {
-                    Item::Tracks(tracks) => {
-                        stream.set_tracks(tracks);
-                        self.end_misfits(now, number);
-                    }
-                    Item::Packet(packet) => {
-                        if let Some(frame) = stream.packet(&packet) {
-                            self.frame(now, number, &frame);
-                            if let Some(written) = written {
-                                self.settings.counters.write_to_sent.record(written.elapsed());
-                            }
-                        }
-                    }
-                    Item::Lagged(count) => {
-                        add(&self.settings.counters.frames_skipped, count);
-                        tracing::warn!(stream = %stream.name, count, "webrtc lags behind a stream");
-                    }
-                    Item::End => {
-                        for key in stream.viewers.clone() {
-                            self.end(now, key, End::StreamGone);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn frame(&mut self, now: Instant, number: u64, frame: &Arc<crate::rtp::frame::FramePackets>) {
-        let Some(stream) = self.streams.get_mut(&number) else { return };
-        // A session that gives way leaves the stream's list, so a copy is walked over; from another
-        // place each time, since the last one waits for all before it.
-        let mut viewers = std::mem::take(&mut self.audience);
-        let turn = stream.turn();
-        let (after, first) = stream.viewers.split_at(turn);
-        viewers.extend_from_slice(first);
-        viewers.extend_from_slice(after);
-        for &key in &viewers {
-            self.with(now, key, |session, io, _| {
-                session.frame(io, frame);
-                Ok(())
-            });
-        }
-        viewers.clear();
-        self.audience = viewers;
-    }
-
     fn command(&mut self, command: Command) {
         // Who asked may have gone meanwhile: then nobody hears the answer, and that is all.
         match command {
@@ -370,6 +305,9 @@ impl Worker {
                     self.end(Instant::now(), key, End::Kicked);
                 }
                 let _ = reply.send(key.is_some());
+            }
+            Command::Layer { secret, rid, reply } => {
+                let _ = reply.send(self.choose(&secret, rid));
             }
             Command::List(reply) => {
                 let local = self.settings.local;

@@ -50,8 +50,37 @@ pub trait Node: Send {
 pub struct Context<'a> {
     /// The frame's name and time.
     pub pts: Pts,
+    /// The node's id in the prompt.
+    pub node: &'a str,
     /// Where planes come from and go back to.
     pub pool: &'a mut Pool,
+    /// What is said about the frame beside its picture.
+    pub results: &'a mut Results,
+}
+
+/// What the nodes of a graph say about one frame: a document each, under the node's id.
+#[derive(Debug, Default)]
+pub struct Results(serde_json::Map<String, serde_json::Value>);
+
+impl Results {
+    /// Says something under this node's id: the document that `text` is, or else the text itself.
+    pub fn say(&mut self, node: &str, text: &str) {
+        let document = serde_json::from_str(text).unwrap_or_else(|_| text.into());
+        self.0.insert(node.to_owned(), document);
+    }
+
+    /// All that was said since this was asked last, as one document; `None` for nothing.
+    pub(super) fn take(&mut self) -> Option<String> {
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(serde_json::Value::Object(std::mem::take(&mut self.0)).to_string())
+    }
+
+    /// Forgets a frame that failed.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// Why a node could not do its work on this frame.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::class::{Bound, BuildError, Built, Context, Form, Inputs, Known};
+use super::class::{Bound, BuildError, Built, Context, Form, Inputs, Known, Results};
 use super::engine::{Arg, Graph, Parts, Step};
 use super::error::{Fault, FaultKind, NodeFaults, PromptError};
 use super::pool::Pool;
@@ -173,7 +173,8 @@ impl Compiler<'_> {
                     let slot = |(n, shape)| Known::Live { shape, slot: first + n };
                     outputs.into_iter().enumerate().map(slot).collect()
                 } else {
-                    let values = self.run_once(node.as_mut(), &inputs, &outputs)?;
+                    let values =
+                        self.run_once(&checked.node.id, node.as_mut(), &inputs, &outputs)?;
                     values.into_iter().map(Known::Value).collect()
                 }
             }
@@ -235,6 +236,7 @@ impl Compiler<'_> {
 
     fn run_once(
         &mut self,
+        id: &str,
         node: &mut dyn super::Node,
         inputs: &[Option<Known>],
         shapes: &[Shape],
@@ -245,7 +247,8 @@ impl Compiler<'_> {
         };
         let mut inputs: Vec<Option<Value>> = inputs.iter().map(value).collect();
         let mut outputs = Vec::with_capacity(shapes.len());
-        let mut context = Context { pts: Pts(0), pool: &mut self.pool };
+        let (pool, results) = (&mut self.pool, &mut Results::default());
+        let mut context = Context { pts: Pts(0), node: id, pool, results };
         node.run(&mut context, &mut Inputs(&mut inputs), &mut outputs)
             .map_err(|error| BuildError::new(error.reason))?;
         if outputs.iter().map(Shape::of).ne(shapes.iter().cloned()) {

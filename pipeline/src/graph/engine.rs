@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use super::class::{Context, Inputs, Node};
+use super::class::{Context, Inputs, Node, Results};
 use super::pool::Pool;
 use super::prompt::{Given, Prompt};
 use super::spec::NodeSpec;
@@ -78,6 +78,7 @@ pub struct Graph {
     pool: Pool,
     converter: Converter,
     reads_picture: bool,
+    results: Results,
     /// One for each step and the last for the conversions; empty when timing is off.
     timings: Vec<(u64, Duration)>,
 }
@@ -93,6 +94,7 @@ impl Graph {
             pool: Pool::new(),
             converter: Converter::new(),
             reads_picture,
+            results: Results::default(),
             timings: Vec::new(),
             parts,
         }
@@ -187,6 +189,8 @@ impl Graph {
     }
 
     fn run(&mut self, frame: &Frame) -> Result<Frame, StageError> {
+        // What was said of a frame that then failed is not said of this one.
+        self.results.clear();
         let mut clock = (!self.timings.is_empty()).then(Instant::now);
         let last = self.parts.steps.len();
         if self.reads_picture {
@@ -197,6 +201,12 @@ impl Graph {
         for index in 0..last {
             self.step(index, frame)?;
             self.note(index, true, &mut clock);
+        }
+        if self.is_passthrough() {
+            if let Some(picture) = self.slots[0].take() {
+                self.pool.recycle(picture);
+            }
+            return Ok(frame.clone());
         }
         let image = match &self.parts.result {
             Arg::Constant(Value::Image(image)) => Some(image.clone()),
@@ -245,7 +255,8 @@ impl Graph {
             });
         }
         self.outputs.clear();
-        let mut context = Context { pts: frame.pts, pool: &mut self.pool };
+        let (pool, results) = (&mut self.pool, &mut self.results);
+        let mut context = Context { pts: frame.pts, node: &step.id, pool, results };
         let mut inputs = Inputs(&mut self.args);
         let done = step.node.run(&mut context, &mut inputs, &mut self.outputs);
         for value in self.args.drain(..).flatten() {
@@ -288,7 +299,7 @@ impl Stage for Graph {
             let what = format!("a frame of {}, it is made for {}", frame.size, self.input_size());
             return Err(StageError::Unsupported { stage: "graph", what });
         }
-        if self.is_passthrough() {
+        if self.is_passthrough() && self.parts.steps.is_empty() {
             return Ok(frame);
         }
         let result = self.run(&frame);
@@ -300,6 +311,10 @@ impl Stage for Graph {
             }
         }
         result
+    }
+
+    fn results(&mut self) -> Option<String> {
+        self.results.take()
     }
 }
 

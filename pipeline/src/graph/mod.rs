@@ -32,7 +32,7 @@ mod tests;
 mod validate;
 mod value;
 
-pub use class::{Bound, BuildError, Built, Context, Inputs, Node, NodeClass, NodeError};
+pub use class::{Bound, BuildError, Built, Context, Inputs, Node, NodeClass, NodeError, Results};
 pub use compile::{Limits, compile, compile_within};
 pub use engine::{Graph, NodeTiming};
 pub use error::{Fault, FaultKind, NodeFaults, PromptError};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::class::{Bound, Context, Form, Inputs, Known};
+use super::class::{Bound, Context, Form, Inputs, Known, Results};
 use super::validate::{Binding, check};
 use super::{BuildError, Image, Pool, Prompt, Registry, Shape, Value};
 use crate::frame::Size;
@@ -52,7 +52,8 @@ fn node(
         Form::Node { mut node, outputs: shapes, .. } => {
             let mut inputs: Vec<_> = inputs.iter().map(|i| i.as_ref().map(fresh)).collect();
             let mut outputs = Vec::new();
-            let mut context = Context { pts, pool: &mut Pool::new() };
+            let (pool, results) = (&mut Pool::new(), &mut Results::default());
+            let mut context = Context { pts, node: "", pool, results };
             node.run(&mut context, &mut Inputs(&mut inputs), &mut outputs).expect("runs");
             assert!(outputs.iter().map(Shape::of).eq(shapes), "{class_type}");
             (outputs, None)

@@ -8,6 +8,7 @@
 
 mod assemble;
 mod avcc;
+mod results;
 mod rewrite;
 mod slice;
 mod sps;
@@ -17,6 +18,7 @@ use std::fmt;
 
 pub use assemble::{Assembler, Unit, prepend_parameter_sets};
 pub use avcc::{DecoderConfiguration, to_annex_b, to_length_prefixed};
+pub use results::{RESULTS_BYTES_MAX, results, with_results};
 pub use rewrite::{unit_with_no_reordering, with_no_reordering};
 pub use slice::{SliceHead, SliceKind, is_idr, is_recovery_point, is_reference};
 pub(crate) use sps::color_of;

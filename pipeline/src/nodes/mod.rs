@@ -10,6 +10,7 @@ mod canny;
 mod frame;
 mod lanczos;
 mod mask;
+mod motion;
 mod place;
 mod resample;
 mod scale;
@@ -27,6 +28,7 @@ pub(crate) fn classes() -> Vec<Arc<dyn NodeClass>> {
     vec![
         Arc::new(frame::LoadTensor),
         Arc::new(frame::SaveTensor),
+        Arc::new(frame::SaveTextTensor),
         Arc::new(scale::ImageScale),
         Arc::new(scale::ImageScaleBy),
         Arc::new(blur::ImageBlur),
@@ -45,6 +47,7 @@ pub(crate) fn classes() -> Vec<Arc<dyn NodeClass>> {
         Arc::new(mask::MaskToImage),
         Arc::new(mask::ImageToMask),
         Arc::new(mask::ImageCompositeMasked),
+        Arc::new(motion::MillstreamDetectMotion),
         Arc::new(text::MillstreamText),
         Arc::new(text::MillstreamClock),
     ]

@@ -475,3 +475,57 @@ fn a_threshold_above_the_other_is_refused_by_name() {
     let error = apply("Canny", &image, constants).unwrap_err();
     assert_eq!(error.input.as_deref(), Some("low_threshold"));
 }
+
+/// What a graph that looks for motion says about pictures of which each is black with white boxes.
+fn motion(pictures: &[&[[u32; 4]]]) -> Vec<Json> {
+    use crate::graph::{Prompt, Registry, compile};
+    use crate::stage::Stage as _;
+
+    let size = Size::new(320, 180);
+    let prompt = json!({
+        "1": { "class_type": "LoadTensor", "inputs": {} },
+        "2": { "class_type": "MillstreamDetectMotion", "inputs": { "image": ["1", 0] } },
+        "3": { "class_type": "SaveTextTensor", "inputs": { "data": ["2", 0] } },
+        "4": { "class_type": "SaveTensor", "inputs": { "images": ["1", 0] } },
+        "5": { "class_type": "SaveTextTensor", "inputs": { "data": "a\nword" } },
+    });
+    let prompt = Prompt::parse(&prompt).unwrap();
+    let mut graph = compile(&prompt, &Registry::host(), size).unwrap();
+    let mut said = Vec::new();
+    for white in pictures {
+        let inside = |x: u32, y: u32| {
+            white.iter().any(|[left, top, width, height]| {
+                (*left..left + width).contains(&x) && (*top..top + height).contains(&y)
+            })
+        };
+        let sample = |n: u32| if inside(n % size.width, n / size.width) { 1.0 } else { 0.0 };
+        let plane = Arc::new((0..size.width * size.height).map(sample).collect());
+        let image = Image::grey(size, plane).unwrap();
+        let frame = crate::color::grey_frame(size);
+        let planes =
+            crate::color::Converter::new().to_frame(&image, frame.format, frame.color).unwrap();
+        let frame = crate::Frame { surface: crate::frame::Surface::Host(planes), ..frame };
+        let before = frame.clone();
+        let after = graph.process(frame).unwrap();
+        assert_eq!(after.pts, before.pts);
+        said.push(serde_json::from_str(&graph.results().expect("results")).unwrap());
+        assert_eq!(graph.results(), None, "results are given once");
+    }
+    said
+}
+
+#[test]
+fn motion_is_said_with_its_boxes_and_stillness_too() {
+    let still: &[[u32; 4]] = &[[80, 40, 40, 40]];
+    let moved: &[[u32; 4]] = &[[80, 40, 40, 40], [200, 80, 24, 16], [0, 172, 8, 8]];
+    let said = motion(&[still, still, moved]);
+    for quiet in &said[..2] {
+        assert_eq!(quiet["3"], json!({ "moving": 0.0, "boxes": [] }));
+        assert_eq!(quiet["5"], "aword");
+    }
+    let boxes: Vec<[u32; 4]> = serde_json::from_value(said[2]["3"]["boxes"].clone()).unwrap();
+    assert_eq!(boxes[0], [200, 80, 24, 16]);
+    // The last row of cells is cut: 180 is no multiple of 8.
+    assert_eq!(boxes[1], [0, 168, 8, 12]);
+    assert!(said[2]["3"]["moving"].as_f64().unwrap() > 0.0);
+}

@@ -24,6 +24,8 @@ pub struct Counters {
     pub early: u64,
     /// Frames processed, encoded and handed to the sink.
     pub out: u64,
+    /// Results that their picture could not carry: they are too long, or its coding has no place.
+    pub results_dropped: u64,
 }
 
 /// The same while they are counted.
@@ -37,6 +39,7 @@ pub(super) struct Counts {
     stopped: AtomicU64,
     early: AtomicU64,
     pub(super) out: AtomicU64,
+    results_dropped: AtomicU64,
 }
 
 impl Counts {
@@ -52,6 +55,11 @@ impl Counts {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a result that its picture could not carry.
+    pub(super) fn result_dropped(&self) {
+        self.results_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The figures now.
     pub(super) fn snapshot(&self) -> Counters {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -64,6 +72,7 @@ impl Counts {
             stopped: read(&self.stopped),
             early: read(&self.early),
             out: read(&self.out),
+            results_dropped: read(&self.results_dropped),
         }
     }
 }

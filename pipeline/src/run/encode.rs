@@ -10,6 +10,8 @@ use super::{
     Dropped, FAILURES_WAITING_MAX, KEY_SPACING, MakeEncoder, MakeGraph, Shared, Sink, Timing,
 };
 use crate::frame::{Frame, Size};
+use crate::h264;
+use crate::packet::{Codec, Packet, VideoTrack};
 use crate::stage::{Encoder, EncoderSettings, Stage, StageError};
 use crate::time::{Pts, Ticks};
 
@@ -273,6 +275,7 @@ impl Worker {
         }
         let started = Instant::now();
         let (frame, processed) = self.process(frame);
+        let results = self.graph.as_mut().filter(|_| processed).and_then(|g| g.results());
         let after_graph = Instant::now();
         if processed {
             self.failures = 0;
@@ -290,6 +293,9 @@ impl Worker {
                 let wait = started.saturating_duration_since(decoded);
                 let timing = Timing { queue, decode, wait, graph: after_graph - started, encode };
                 packet.arrived = arrived;
+                if let Some(results) = results {
+                    self.attach(&mut packet, track.codec, &results);
+                }
                 if processed {
                     self.shared.counts.out.fetch_add(1, Ordering::Relaxed);
                     self.shared.gate.returned(pts, packet.data.len());
@@ -305,6 +311,15 @@ impl Worker {
             }
         }
         drop(retired); // may take long: after its successor's first frame is out
+    }
+
+    /// Puts what the graph said about a picture into it.
+    fn attach(&mut self, packet: &mut Packet, codec: Codec, results: &str) {
+        let with = (codec == Codec::H264).then(|| h264::with_results(&packet.data, results));
+        match with.flatten() {
+            Some(data) => packet.data = data,
+            None => self.shared.counts.result_dropped(),
+        }
     }
 
     /// The frame after the graph, or unchanged and `false`.
@@ -323,10 +338,7 @@ impl Worker {
         (before, false)
     }
 
-    fn encode(
-        &mut self,
-        frame: &Frame,
-    ) -> Result<(crate::Packet, crate::packet::VideoTrack), StageError> {
+    fn encode(&mut self, frame: &Frame) -> Result<(Packet, VideoTrack), StageError> {
         let bitrate = self.shared.bitrate.swap(0, Ordering::AcqRel);
         if bitrate != 0 {
             self.rate.bitrate = Some(bitrate);

@@ -262,6 +262,14 @@ impl Association {
         }
     }
 
+    /// Bytes of messages that are not acknowledged yet.
+    pub(crate) fn waiting(&self) -> usize {
+        match &self.state {
+            State::Open(open) => open.outbound.waiting(),
+            _ => 0,
+        }
+    }
+
     /// Tells the peer that nothing more comes on a stream, after what was queued.
     pub(crate) fn reset(&mut self, stream: u16) {
         if let State::Open(open) = &mut self.state {

@@ -90,6 +90,11 @@ impl Outbound {
         self.first.wrapping_add(self.queue.len() as u32).wrapping_sub(1)
     }
 
+    /// Bytes of messages that are not acknowledged yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes
+    }
+
     /// The wait before something is sent again.
     pub(super) fn rto(&self) -> Duration {
         self.rto
