@@ -234,3 +234,38 @@ async fn cameras_are_pulled_on_demand_or_always_and_come_back_after_they_were_aw
     node.until_pictures("lobby", 25).await;
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_a_second_publisher_replaces_the_first_is_a_stream_s_own_setting() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| {
+        settings.pipeline.graph = "none".into();
+        let open = config::Stream { take_over: Some(true), ..config::Stream::default() };
+        settings.streams.insert("open".into(), open);
+    })
+    .await;
+    let publish = |protocol: &str, stream: &str| match protocol {
+        "rtsp" => Push::rtsp(Card::SMALL, LIVE, "tcp", &node.rtsp(stream)),
+        "rtmp" => Push::rtmp(Card::SMALL, LIVE, &node.rtmp(stream)),
+        _ => Push::srt(Card::SMALL, LIVE, &node.srt(&format!("publish:{stream}"))),
+    };
+    for (stream, replaces) in [("open", true), ("kept", false)] {
+        let mut present = publish("rtsp", stream);
+        node.until_pictures(stream, 5).await;
+        for protocol in ["rtmp", "srt", "rtsp"] {
+            let mut second = publish(protocol, stream);
+            if replaces {
+                node.until(protocol, |status| {
+                    find(status, stream).is_some_and(|found| found["protocol"] == protocol)
+                })
+                .await;
+                present = second;
+            } else {
+                assert!(!second.until_ended().await, "{protocol} was let in");
+                assert_eq!(find(&node.status().await, stream).unwrap()["protocol"], "rtsp");
+            }
+        }
+        drop(present);
+    }
+    node.stop().await;
+}

@@ -224,14 +224,14 @@ async fn a_server_that_says_junk_or_nothing_ends_the_attempt_alone() {
     node.stop().await;
 }
 
-/// Publishes ten seconds of sound by hand, so that there is something to push.
+/// Publishes sound by hand until it is aborted, so that there is something to push.
 async fn talking(node: &Node) -> (JoinHandle<()>, Hub) {
     const TCP: &str = "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record";
     let (mut client, _) = Client::publish(node.addr, "cam", TCP).await;
     client.sound().await;
     drop(node.reader("cam").await);
     let talk = tokio::spawn(async move {
-        for _ in 0..500 {
+        for _ in 0..100_000 {
             client.sound().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
