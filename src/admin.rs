@@ -4,14 +4,12 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
-use ingest::StreamName;
-use serde_json::{Value, json};
+use axum::routing::get;
+use serde_json::json;
 use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -19,7 +17,6 @@ use tracing::info;
 use crate::access::{self, Asked, NodeAccess};
 use crate::api;
 use crate::config::{self, Right};
-use crate::gateway::{UpdateAnswer, UpdateError};
 use crate::status::Parts;
 
 /// The longest body of a request in bytes.
@@ -29,11 +26,6 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 pub fn router(parts: Parts, settings: &config::Admin) -> Router {
     let guard_of = Guard { token: settings.token.clone(), access: parts.access.clone() };
     Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/trace", get(trace))
-        .route("/v1/streams/{*path}", post(stream_post).get(stream_get))
-        .route("/object_info", get(object_info))
-        .merge(crate::recordings::routes())
         .merge(api::router())
         .with_state(parts)
         .merge(dashboards::pages::console())
@@ -151,81 +143,9 @@ fn own_host(headers: &HeaderMap) -> bool {
     own && same_origin
 }
 
-async fn status(State(parts): State<Parts>) -> Json<crate::status::Snapshot> {
-    Json(parts.snapshot().await)
-}
-
-async fn trace(State(parts): State<Parts>) -> Json<Vec<crate::hops::Row>> {
-    Json(parts.hops.take_trace())
-}
-
-async fn object_info(State(parts): State<Parts>) -> Json<Value> {
-    Json(parts.registry.object_info())
-}
-
 async fn metrics(State(parts): State<Parts>) -> Response {
     let kind = [(header::CONTENT_TYPE, dashboards::metrics::CONTENT_TYPE)];
     (kind, parts.exposition().await.render()).into_response()
-}
-
-/// `GET /v1/streams/{name}/graph`: the graph in force.
-async fn stream_get(State(parts): State<Parts>, Path(path): Path<String>) -> Response {
-    let Some((name, "graph")) = path.rsplit_once('/') else { return not_found() };
-    let Ok(name) = StreamName::parse(name) else { return not_found() };
-    let status = parts.gateway.as_ref().and_then(|gateway| gateway.status(&name));
-    match status {
-        Some(status) => Json(status.prompt).into_response(),
-        None => not_found(),
-    }
-}
-
-/// `POST /v1/streams/{name}/graph` (a new graph) and `POST /v1/streams/{name}/stop`.
-async fn stream_post(
-    State(parts): State<Parts>,
-    Path(path): Path<String>,
-    body: Bytes,
-) -> Response {
-    let Some((name, verb)) = path.rsplit_once('/') else { return not_found() };
-    let Ok(name) = StreamName::parse(name) else { return not_found() };
-    match verb {
-        "stop" if parts.hub.kick(&name) => StatusCode::NO_CONTENT.into_response(),
-        "graph" => match serde_json::from_slice(&body) {
-            Ok(prompt) => update(&parts, &name, prompt).await,
-            Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
-        },
-        _ => not_found(),
-    }
-}
-
-/// Changes a stream's graph: 200 with the first frame that it affects, 400 with ComfyUI's error
-/// document, 202 when no answer came in time.
-pub async fn update(parts: &Parts, name: &StreamName, prompt: Value) -> Response {
-    let Some(gateway) = &parts.gateway else { return not_found() };
-    match gateway.update(name, prompt).await {
-        Ok((update_id, answer)) => {
-            let status = match answer {
-                UpdateAnswer::Applied { .. } => StatusCode::OK,
-                UpdateAnswer::Refused { .. } => StatusCode::BAD_REQUEST,
-                UpdateAnswer::Pending => StatusCode::ACCEPTED,
-            };
-            let mut body = json!(answer);
-            body["update_id"] = update_id.into();
-            (status, Json(body)).into_response()
-        }
-        Err(UpdateError::Prompt(error)) => {
-            let answer = UpdateAnswer::Refused { error: error.to_json() };
-            (StatusCode::BAD_REQUEST, Json(json!(answer))).into_response()
-        }
-        Err(error) => problem(StatusCode::NOT_FOUND, &error.to_string()),
-    }
-}
-
-fn not_found() -> Response {
-    problem(StatusCode::NOT_FOUND, "there is nothing here")
-}
-
-fn problem(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "error": text }))).into_response()
 }
 
 #[cfg(test)]

@@ -31,13 +31,14 @@ pub mod money;
 mod node;
 pub mod orchestrator;
 pub mod pushes;
-mod recordings;
 mod remote;
 pub mod rpc;
 pub mod signing;
+pub mod snapshot;
 pub mod sources;
 pub mod status;
 pub mod streams;
+pub mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use serde_json::json;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::access::from_header;
-use crate::admin;
+use crate::api;
 use crate::status::Parts;
 
 /// The longest body of a request in bytes.
@@ -39,7 +39,7 @@ pub fn router(parts: Parts, access: SharedAccess) -> Router {
 }
 
 /// `POST .../update` with `{"prompt": {...}}` or the graph itself; answers as
-/// [`admin::update`] does.
+/// [`api::update`] does.
 async fn update(
     State(face): State<Face>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -87,7 +87,7 @@ async fn update(
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let prompt = document.get("prompt").cloned().unwrap_or(document);
-    admin::update(&face.parts, &name, prompt).await
+    api::update(&face.parts, &name, prompt).await
 }
 
 /// `GET .../status`: the stream as the landing page shows it, with its processing.

@@ -1,5 +1,6 @@
 //! The node's figures as Prometheus reads them; names carry their unit, amounts of wei are rounded.
 
+mod record;
 mod srt;
 mod webrtc;
 
@@ -39,6 +40,7 @@ impl Parts {
         self.role_metrics(&mut out);
         self.edge_metrics(&mut out);
         self.record_metrics(&mut out);
+        self.upload_metrics(&mut out);
         self.sources.iter().for_each(|sources| sources.metrics(&mut out));
         self.pushes.iter().for_each(|pushes| pushes.metrics(&mut out));
         self.webhook_metrics(&mut out);
@@ -74,35 +76,6 @@ impl Parts {
                 stream.lagged,
             );
             out.gauge("millstream_stream_readers", "Readers now", &labels, stream.readers as f64);
-        }
-    }
-
-    fn record_metrics(&self, out: &mut Exposition) {
-        let recorders = self.recordings.as_ref().map(|r| r.recorders()).unwrap_or_default();
-        for recorder in recorders {
-            let labels = [("stream", recorder.name.as_str())];
-            for (name, help, value) in [
-                ("millstream_record_bytes_total", "Bytes recorded", recorder.bytes),
-                ("millstream_record_segments_total", "Segments begun", recorder.segments),
-                (
-                    "millstream_record_lost_packets_total",
-                    "Packets that the disk did not take",
-                    recorder.lost,
-                ),
-                (
-                    "millstream_record_failed_writes_total",
-                    "Times that the disk refused something",
-                    recorder.failures,
-                ),
-            ] {
-                out.counter(name, help, &labels, value as f64);
-            }
-            out.gauge(
-                "millstream_record_failing_streams",
-                "1 while a stream that should be recorded is not, or not whole",
-                &labels,
-                f64::from(u8::from(recorder.problem.is_some())),
-            );
         }
     }
 

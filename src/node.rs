@@ -33,6 +33,7 @@ use crate::messages::Steering;
 use crate::money::Money;
 use crate::orchestrator::{self, Orchestrator};
 use crate::rpc::client::Peer;
+use crate::snapshot::Snapshots;
 use crate::status::Parts;
 use crate::streams::StreamSettings;
 use crate::{admin, live};
@@ -207,6 +208,7 @@ impl Node {
         self.parts.webrtc = Some(server.clone());
         self.parts.hls = settings.hls.enabled.then(|| edge::hls::start(&edge));
         let recordings = edge::record::start(&edge, Arc::clone(&self.parts.store));
+        self.parts.uploads = edge::record::start_uploads(&edge, &recordings)?;
         self.parts.recordings = Some(recordings.clone());
         if settings.playback.enabled {
             let listener = bind("playback.listen", settings.playback.listen).await?;
@@ -247,11 +249,12 @@ impl Node {
             read_needs_password: settings.auth.guards_reading(),
         };
         let parts = self.parts.clone();
-        let rest = live::router(parts.clone(), access).fallback_service(server.router());
+        let rest = live::router(parts.clone(), access.clone()).fallback_service(server.router());
         let rest = match &self.parts.hls {
             Some(hls) => hls.over(rest),
             None => rest,
         };
+        let rest = Snapshots::new(parts.hub.clone(), access).over(rest);
         let pages = dashboards::pages::edge(&facts, rest).merge(crate::status::edge_routes(parts));
         self.serve(listener, Speaks::Both(self.tls.clone()), pages);
         Ok(())

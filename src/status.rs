@@ -32,6 +32,7 @@ use crate::pushes::{PushView, Pushes};
 use crate::rpc::credentials::unix_millis;
 use crate::sources::{SourceView, Sources};
 use crate::streams::StreamSettings;
+use crate::upload::{self, Uploads};
 
 /// The parts of a node that have something to say. Cloning shares them.
 #[derive(Clone)]
@@ -72,6 +73,8 @@ pub struct Parts {
     pub hls: Option<hls::Server>,
     /// What is recorded.
     pub recordings: Option<Recordings>,
+    /// What is recorded goes to a store.
+    pub uploads: Option<Uploads>,
     /// Streams that are fetched.
     pub sources: Option<Sources>,
     /// Streams that are sent on.
@@ -111,6 +114,7 @@ impl Parts {
             webrtc: None,
             hls: None,
             recordings: None,
+            uploads: None,
             sources: None,
             pushes: None,
             edge: None,
@@ -143,6 +147,7 @@ impl Parts {
                 edge: self.edge,
             },
             streams,
+            uploads: self.uploads.as_ref().map(Uploads::status),
             srt: self.srt.as_ref().map(|(list, _)| ConnectionView::list(list)).unwrap_or_default(),
             sources: self.sources.as_ref().map(Sources::list).unwrap_or_default(),
             pushes: self.pushes.as_ref().map(Pushes::list).unwrap_or_default(),
@@ -205,6 +210,8 @@ impl Parts {
 pub struct Snapshot {
     node: NodeStatus,
     streams: Vec<StreamView>,
+    /// The way of recordings to their store.
+    uploads: Option<upload::Status>,
     /// SRT connections.
     srt: Vec<ConnectionView>,
     sources: Vec<SourceView>,

@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use crate::metrics::PREFIX;
 
 /// The Grafana boards: file name and JSON.
-pub const GRAFANA: [(&str, &str); 3] = [
+pub const GRAFANA: [(&str, &str); 4] = [
     ("overview.json", include_str!("../grafana/overview.json")),
     ("streams.json", include_str!("../grafana/streams.json")),
+    ("edge.json", include_str!("../grafana/edge.json")),
     ("money.json", include_str!("../grafana/money.json")),
 ];
 

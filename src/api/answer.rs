@@ -123,6 +123,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, error.into())
     }
 
+    /// 409.
+    pub(super) fn conflict(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, error.into())
+    }
+
     /// 500.
     pub(super) fn internal(error: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.into())

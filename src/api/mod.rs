@@ -10,7 +10,9 @@ mod config;
 mod connections;
 mod muxers;
 mod names;
+mod node;
 mod paths;
+mod recordings;
 mod session;
 mod sessions;
 mod settings;
@@ -25,6 +27,7 @@ use utoipa_axum::routes;
 
 use crate::status::Parts;
 
+pub(crate) use node::update;
 pub(crate) use sessions::{Reader, readers};
 
 /// What the document says of the whole.
@@ -38,9 +41,11 @@ pub(crate) use sessions::{Reader, readers};
     tags(
         (name = "paths", description = "Streams"),
         (name = "sessions", description = "Who publishes and watches"),
+        (name = "recordings", description = "What was recorded"),
         (name = "config", description = "Settings in MediaMTX's names"),
         (name = "settings", description = "Settings in our names"),
         (name = "access", description = "Links and tokens"),
+        (name = "graphs", description = "What is done to the pictures of streams"),
         (name = "node", description = "The node itself"),
     )
 )]
@@ -48,12 +53,17 @@ struct Described;
 
 /// The routes, and the document that describes them.
 fn described() -> (Router<Parts>, OpenApi) {
-    let routes = OpenApiRouter::with_openapi(Described::openapi())
+    let mut described = Described::openapi();
+    described.merge(node::OfStreams::openapi());
+    let routes = OpenApiRouter::with_openapi(described)
         .routes(routes!(paths::info))
         .routes(routes!(paths::list))
         .routes(routes!(paths::get))
         .merge(sessions::routes())
         .merge(connections::routes())
+        .routes(routes!(recordings::list))
+        .routes(routes!(recordings::get))
+        .routes(routes!(recordings::delete_segment))
         .routes(routes!(config::global_get))
         .routes(routes!(config::global_patch))
         .routes(routes!(config::defaults_get))
@@ -68,7 +78,10 @@ fn described() -> (Router<Parts>, OpenApi) {
         .routes(routes!(access::refresh_keys))
         .routes(routes!(access::link))
         .routes(routes!(access::tokens, access::make_token))
-        .routes(routes!(access::take_back));
+        .routes(routes!(access::take_back))
+        .routes(routes!(node::status))
+        .routes(routes!(node::trace))
+        .routes(routes!(node::object_info));
     let (router, document) = routes.split_for_parts();
     (router, finished(document))
 }
@@ -77,6 +90,8 @@ fn described() -> (Router<Parts>, OpenApi) {
 pub fn router() -> Router<Parts> {
     let (router, document) = described();
     let document = std::sync::Arc::new(document);
+    let streams = get(node::stream_get).post(node::stream_post);
+    let router = router.route("/v1/streams/{*path}", streams);
     router.route("/openapi.json", get(async move || Json((*document).clone())))
 }
 

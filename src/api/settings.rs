@@ -19,7 +19,17 @@ use crate::status::Parts;
 const HIDDEN: &str = "********";
 
 /// Ends of names whose values are not shown.
-const SECRETS: [&str; 5] = ["password", "passphrase", "secret", "token", "bearer"];
+const SECRETS: [&str; 8] = [
+    "password",
+    "passphrase",
+    "secret",
+    "token",
+    "bearer",
+    // Of stores of recordings.
+    "access_key",
+    "account_key",
+    "sas_key",
+];
 
 /// Levels of sections.
 const DEPTH_MAX: usize = 16;

@@ -29,7 +29,7 @@ pub use journal::{Edit, Journal};
 pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
 pub use protocols::{Http, IceServer, Rtmp, Rtmps, WebRtc};
-pub use record::{Playback, Recordings};
+pub use record::{Playback, RecordingStore, Recordings};
 pub use remote::{PUSH_SCHEMES, Push, SOURCE_SCHEMES, Transport, check_push};
 pub use rtsp::{Rtsp, Rtsps};
 pub use settings::{

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
 use ingest::StreamName;
 use ingest::record::{Config, Recordings, Rule, Rules, Template};
 use parking_lot::Mutex;
@@ -13,12 +14,16 @@ use tracing::error;
 use super::Edge;
 use crate::config::Store;
 use crate::streams::StreamSettings;
+use crate::upload::Uploads;
 
 /// What streams have that say nothing else.
 const PART: Duration = Duration::from_secs(1);
 const PART_BYTES: usize = 50_000_000;
 const SEGMENT: Duration = Duration::from_secs(3600);
 const DELETE_AFTER: Duration = Duration::from_secs(86_400);
+
+/// The journal of what a store has, in the data directory.
+const UPLOADED: &str = "uploaded";
 
 /// Templates kept ready; as many as streams can have in one set of settings.
 const TEMPLATES_MAX: usize = 4096;
@@ -36,6 +41,21 @@ pub(crate) fn start(edge: &Edge, store: Arc<Store>) -> Recordings {
     let recordings = Recordings::new(config, edge.hub.clone(), edge.views.clone(), Arc::new(rules));
     edge.tasks.spawn(recordings.clone().run(edge.stop.clone()));
     recordings
+}
+
+/// Starts sending what is recorded to the store of the settings, if they name one.
+///
+/// # Errors
+/// An address or options that make no store.
+pub(crate) fn start_uploads(edge: &Edge, recordings: &Recordings) -> Result<Option<Uploads>> {
+    let settings = &edge.settings.recordings.store;
+    if settings.url.is_empty() {
+        return Ok(None);
+    }
+    let journal = edge.settings.data_dir.join(UPLOADED);
+    let uploads = Uploads::new(settings, journal, recordings.clone())?;
+    edge.tasks.spawn(uploads.clone().run(edge.stop.clone()));
+    Ok(Some(uploads))
 }
 
 /// The rules that the settings are.

@@ -12,7 +12,7 @@ use crate::openapi::Document;
 use crate::push::{LIVE, Push};
 
 /// One request with its answer, checked against the document.
-struct Api {
+pub(crate) struct Api {
     client: reqwest::Client,
     base: String,
     document: Document,
@@ -20,7 +20,7 @@ struct Api {
 }
 
 impl Api {
-    async fn of(node: &Node, token: &'static str) -> Self {
+    pub(crate) async fn of(node: &Node, token: &'static str) -> Self {
         let client = millstream::http_client().unwrap();
         let base = format!("http://{}", node.addresses().admin.unwrap());
         let request = client.get(format!("{base}/openapi.json")).basic_auth("admin", Some(token));
@@ -29,7 +29,7 @@ impl Api {
     }
 
     /// `path` as the document writes it; `name` stands for its parameter.
-    async fn call(
+    pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,
@@ -54,7 +54,7 @@ impl Api {
         (status, body)
     }
 
-    async fn get(&self, path: &str, name: &str) -> (StatusCode, Value) {
+    pub(crate) async fn get(&self, path: &str, name: &str) -> (StatusCode, Value) {
         self.call(Method::GET, path, name, None).await
     }
 

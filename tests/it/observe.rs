@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use millstream::config::{self, EventHook, Stream};
 use reqwest::StatusCode;
 
 use crate::card::Card;
@@ -31,9 +32,23 @@ fn names(text: &str) -> BTreeSet<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_hold_every_name_that_the_boards_and_alerts_use() {
     let _alone = alone().await;
-    let node = Running::start(|_| {}).await;
+    let store = tempfile::tempdir().unwrap();
+    // Something of each kind that has figures; nobody is where it is pushed and told.
+    let node = Running::start(|settings| {
+        let fetched = Stream { source: Some("demo".into()), ..Stream::default() };
+        settings.streams.insert("fetched".into(), fetched);
+        let push = config::Push { url: "rtmp://127.0.0.1:9/x".into(), ..config::Push::default() };
+        let cam = Stream { pushes: Some(vec![push]), record: Some(true), ..Stream::default() };
+        settings.streams.insert("cam".into(), cam);
+        settings.recordings.store.url = format!("file://{}", store.path().display());
+        let hook = EventHook { url: "http://127.0.0.1:9/".into(), ..EventHook::default() };
+        settings.events.webhooks.push(hook);
+    })
+    .await;
     let push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    let _by_srt = Push::srt(Card::SMALL, LIVE, &node.srt("publish:studio"));
     node.until_pictures("cam-out", 60).await;
+    node.until_pictures("studio", 1).await;
     node.until("a measured delay", |status| {
         let views = status["streams"].as_array().unwrap();
         views.iter().any(|view| view["processing"]["delay_ms"].is_number())

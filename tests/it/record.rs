@@ -4,19 +4,20 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::browser::Browser;
 use crate::card::Card;
+use crate::control::Api;
 use crate::node::{Running, alone, find};
 use crate::process::Process;
 use crate::programs::{self, PATIENCE};
 use crate::push::{LIVE, Push, RATE};
 
 /// The numbers of the cards that ffmpeg decodes; it must have nothing to complain of.
-async fn decode(program: PathBuf, input: &str) -> Vec<u16> {
+pub(crate) async fn decode(program: PathBuf, input: &str) -> Vec<u16> {
     let card = Card::SMALL;
     let mut command = Command::new(program);
     command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-i", input]);
@@ -45,7 +46,7 @@ pub(crate) async fn probe(input: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn seconds(probed: &Value) -> f64 {
+pub(crate) fn seconds(probed: &Value) -> f64 {
     probed["format"]["duration"].as_str().unwrap().parse().unwrap()
 }
 
@@ -206,23 +207,23 @@ async fn recordings_are_listed_and_removed_by_the_api() {
         find(status, "studio/cam").is_some_and(|c| c["recording"]["segments"].as_u64() > Some(1))
     })
     .await;
-    let json = async |path: &str| -> Value {
-        node.client.get(node.admin(path)).send().await.unwrap().json().await.unwrap()
-    };
-    let listed = json("v3/recordings/list").await;
+    let api = Api::of(&node.node, "").await;
+    let (_, listed) = api.get("/v3/recordings/list", "").await;
     assert_eq!(listed["itemCount"], 1, "{listed:#}");
     assert_eq!(listed["items"][0]["name"], "studio/cam");
-    let one = json("v3/recordings/get/studio/cam").await;
+    let (_, one) = api.get("/v3/recordings/get/{name}", "studio/cam").await;
     let segments = one["segments"].as_array().unwrap();
     let start = |at: usize| segments[at]["start"].as_str().unwrap();
     let remove = async |start: &str| {
-        let path = format!("v3/recordings/deletesegment?path=studio/cam&start={start}");
-        node.client.delete(node.admin(&path)).send().await.unwrap().status()
+        let path = format!("/v3/recordings/deletesegment?path=studio/cam&start={start}");
+        api.call(Method::DELETE, &path, "", None).await.0
     };
     assert_eq!(remove(start(0)).await, StatusCode::OK);
     assert_eq!(remove(start(0)).await, StatusCode::NOT_FOUND);
-    let left = json("v3/recordings/get/studio/cam").await;
+    assert_eq!(remove("yesterday").await, StatusCode::BAD_REQUEST);
+    let (_, left) = api.get("/v3/recordings/get/{name}", "studio/cam").await;
     assert_ne!(left["segments"][0]["start"], segments[0]["start"]);
-    assert_eq!(json("v3/recordings/get/nobody").await["status"], "error");
+    let (status, none) = api.get("/v3/recordings/get/{name}", "nobody").await;
+    assert_eq!((status, &none["status"]), (StatusCode::NOT_FOUND, &json!("error")));
     node.stop().await;
 }

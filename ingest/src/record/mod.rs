@@ -254,6 +254,13 @@ impl Recordings {
         self.shared.disk.run(find).await?
     }
 
+    /// Whether a segment was closed and will not change any more.
+    pub async fn is_complete(&self, found: &Found) -> bool {
+        let path = found.path.clone();
+        let told = self.shared.disk.run(move || segment::duration_of(&path)).await;
+        matches!(told, Ok(Ok(Some(_)))) && !self.is_open(&found.path)
+    }
+
     /// Removes the segment that begins then.
     ///
     /// # Errors

@@ -1,0 +1,267 @@
+//! `GET /{stream}/snapshot.jpg`: what a live stream shows now, as JPEG.
+//!
+//! The newest group of pictures is decoded from its key picture on, once for all who ask within a
+//! second, on a thread for such work. Whoever may watch the stream may have it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use image::codecs::jpeg::JpegEncoder;
+use ingest::StreamName;
+use ingest::auth::{self, Action, Credentials, SharedAccess};
+use ingest::hub::{Hub, Item, Start};
+use ingest::sessions::new_id;
+use parking_lot::Mutex;
+use pipeline::color::Converter;
+use pipeline::frame::Surface;
+use pipeline::graph::Pool;
+use pipeline::packet::VideoTrack;
+use pipeline::{Frame, Packet};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tracing::debug;
+
+/// How the last part of the path is called.
+const FILE: &str = "/snapshot.jpg";
+
+/// How long a picture is handed out.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Pictures of a group that are decoded at most. Of a longer group the key picture is shown.
+const GROUP_MAX: usize = 250;
+
+/// Streams that are decoded for this at the same time; each takes a core for a moment.
+const DECODERS_MAX: usize = 2;
+
+/// Requests that wait for one, in all.
+const WAITING_MAX: usize = 64;
+
+/// Streams whose last picture is kept.
+const KEPT_MAX: usize = 256;
+
+/// Of 100.
+const QUALITY: u8 = 85;
+
+/// Characters of a client's name for itself that are kept.
+const USER_AGENT_MAX: usize = 256;
+
+type Slot = Arc<AsyncMutex<Option<(Instant, Bytes)>>>;
+
+/// Makes the pictures. Cloning shares it.
+#[derive(Clone)]
+pub struct Snapshots {
+    hub: Hub,
+    access: SharedAccess,
+    kept: Arc<Mutex<HashMap<StreamName, Slot>>>,
+    decoders: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nobody publishes it, or only sound.
+    #[error("the stream has no picture")]
+    NoPicture,
+    /// No key picture came yet.
+    #[error("no key picture came yet")]
+    NotYet,
+    /// Too many ask.
+    #[error("too many snapshots are asked for")]
+    Busy,
+    /// It cannot be decoded, or not be put into a JPEG.
+    #[error("the picture cannot be shown: {0}")]
+    Broken(String),
+}
+
+impl Snapshots {
+    /// Snapshots of a hub's streams.
+    pub fn new(hub: Hub, access: SharedAccess) -> Self {
+        Self {
+            hub,
+            access,
+            kept: Arc::default(),
+            decoders: Arc::new(Semaphore::new(DECODERS_MAX)),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+        }
+    }
+
+    /// Answers what asks for a snapshot and passes every other request on to `rest`.
+    pub fn over(self, rest: Router) -> Router {
+        rest.layer(middleware::from_fn_with_state(self, answer))
+    }
+
+    /// What the stream shows, at most a second old.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn of(&self, name: &StreamName) -> Result<Bytes, Error> {
+        let _place = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+        let slot = {
+            let mut kept = self.kept.lock();
+            if kept.len() >= KEPT_MAX && !kept.contains_key(name) {
+                // Those that nobody waits for.
+                kept.retain(|_, slot| Arc::strong_count(slot) > 1);
+            }
+            Arc::clone(kept.entry(name.clone()).or_default())
+        };
+        // All who ask for the same stream wait for the first of them.
+        let mut slot = slot.lock().await;
+        if let Some((_, jpeg)) = slot.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
+            return Ok(jpeg.clone());
+        }
+        let (track, group) = self.newest_group(name)?;
+        let _decoder = self.decoders.acquire().await;
+        let made = tokio::task::spawn_blocking(move || picture(&track, &group)).await;
+        let jpeg = made.map_err(|error| Error::Broken(error.to_string()))??;
+        *slot = Some((Instant::now(), jpeg.clone()));
+        Ok(jpeg)
+    }
+
+    /// The pictures from the last key picture on.
+    fn newest_group(&self, name: &StreamName) -> Result<(VideoTrack, Vec<Packet>), Error> {
+        let mut reader = self.hub.tap(name, Start::LastKey).ok_or(Error::NoPicture)?;
+        let (mut track, mut group) = (None, Vec::<Packet>::new());
+        while let Some(item) = reader.try_next() {
+            match item {
+                Item::Tracks(tracks) => {
+                    track.clone_from(&tracks.video);
+                    group.clear();
+                }
+                Item::Packet(packet) if packet.kind.is_video() => {
+                    if packet.key {
+                        group.clear();
+                    }
+                    if packet.key || !group.is_empty() {
+                        group.push(packet);
+                    }
+                }
+                Item::Packet(_) => {}
+                Item::Lagged(_) => group.clear(),
+                Item::End => break,
+            }
+        }
+        if group.is_empty() {
+            reader.request_key_frame();
+        }
+        if group.len() > GROUP_MAX {
+            group.truncate(1);
+        }
+        match track {
+            None => Err(Error::NoPicture),
+            Some(_) if group.is_empty() => Err(Error::NotYet),
+            Some(track) => Ok((track, group)),
+        }
+    }
+}
+
+/// The last picture of a group.
+fn picture(track: &VideoTrack, group: &[Packet]) -> Result<Bytes, Error> {
+    let broken = |error: &dyn std::fmt::Display| Error::Broken(error.to_string());
+    let mut decoder = codecs::video::decoder(track).map_err(|error| broken(&error))?;
+    let (mut frames, mut last) = (Vec::new(), None);
+    for packet in group {
+        decoder.decode(packet, &mut frames).map_err(|error| broken(&error))?;
+        last = frames.drain(..).next_back().or(last);
+    }
+    decoder.flush(&mut frames).map_err(|error| broken(&error))?;
+    let frame = frames.pop().or(last).ok_or(Error::NotYet)?;
+    jpeg(&frame)
+}
+
+fn jpeg(frame: &Frame) -> Result<Bytes, Error> {
+    let Surface::Host(planes) = &frame.surface else {
+        return Err(Error::Broken("it lies in a device's memory".into()));
+    };
+    let image = Converter::new()
+        .to_image(planes, frame.size, frame.format, frame.color, &mut Pool::default())
+        .ok_or_else(|| Error::Broken("its planes are too small".into()))?;
+    let channels = [0, 1, 2].map(|channel| image.plane(channel));
+    let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
+    let pixels = (0..channels[0].len()).flat_map(|at| channels.map(|plane| byte(plane[at])));
+    let pixels: Vec<u8> = pixels.collect();
+    let mut out = Vec::new();
+    JpegEncoder::new_with_quality(&mut out, QUALITY)
+        .encode(&pixels, frame.size.width, frame.size.height, image::ExtendedColorType::Rgb8)
+        .map_err(|error| Error::Broken(error.to_string()))?;
+    Ok(out.into())
+}
+
+async fn answer(State(snapshots): State<Snapshots>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let wanted = path.strip_suffix(FILE).and_then(|path| path.strip_prefix('/'));
+    let Some(name) = wanted.and_then(|name| StreamName::parse(name).ok()) else {
+        return next.run(request).await;
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response();
+    }
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let Some(peer) = peer else { return next.run(request).await };
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let name = match snapshots.admit(name, peer, &query, request.headers()).await {
+        Ok(name) => name,
+        Err(refused) => return *refused,
+    };
+    match snapshots.of(&name).await {
+        Ok(jpeg) => {
+            let headers =
+                [(header::CONTENT_TYPE, "image/jpeg"), (header::CACHE_CONTROL, "no-store")];
+            (headers, jpeg).into_response()
+        }
+        Err(error) => {
+            debug!(stream = %name, %error, "no snapshot");
+            let status = match error {
+                Error::NoPicture => StatusCode::NOT_FOUND,
+                Error::NotYet | Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
+                Error::Broken(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            };
+            let mut response = (status, format!("{error}\n")).into_response();
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            response
+        }
+    }
+}
+
+impl Snapshots {
+    /// The stream that may be looked at.
+    async fn admit(
+        &self,
+        name: StreamName,
+        peer: SocketAddr,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<StreamName, Box<Response>> {
+        let found = Credentials::of(headers, query);
+        let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let question = auth::Request {
+            action: Action::Read,
+            name,
+            protocol: "snapshot",
+            id: new_id(),
+            ip: peer.ip().to_canonical(),
+            user: found.user,
+            password: found.password,
+            token: found.token,
+            query: query.to_owned(),
+            user_agent: agent.unwrap_or_default().chars().take(USER_AGENT_MAX).collect(),
+        };
+        self.access.check(question).await.map(|grant| grant.name).map_err(|refusal| {
+            let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"millstream\"")];
+            Box::new(match refusal.ask_credentials {
+                true => (StatusCode::UNAUTHORIZED, challenge, "not allowed\n").into_response(),
+                false => (StatusCode::FORBIDDEN, "not allowed\n").into_response(),
+            })
+        })
+    }
+}
