@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod admin;
+mod always;
 pub mod api;
 pub mod bench;
 pub mod bridge;

@@ -183,6 +183,7 @@ impl Node {
             hub: hub.clone(),
             access: access.clone(),
             views: Arc::clone(&views),
+            published: Arc::clone(&views),
             mpegts: Fanout::new(Arc::clone(&views), self.stop.clone()),
             streams: self.parts.streams.clone(),
             tls: self.tls.clone(),

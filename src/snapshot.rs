@@ -107,9 +107,11 @@ impl Snapshots {
         let _place = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
         let slot = {
             let mut kept = self.kept.lock();
-            if kept.len() >= KEPT_MAX && !kept.contains_key(name) {
-                // Those that nobody waits for.
-                kept.retain(|_, slot| Arc::strong_count(slot) > 1);
+            if !kept.contains_key(name) {
+                kept.retain(|_, slot| Arc::strong_count(slot) > 1 || is_fresh(slot));
+                if kept.len() >= KEPT_MAX {
+                    return Err(Error::Busy);
+                }
             }
             Arc::clone(kept.entry(name.clone()).or_default())
         };
@@ -161,6 +163,12 @@ impl Snapshots {
             Some(track) => Ok((track, group)),
         }
     }
+}
+
+/// Whether a picture may still be handed out.
+fn is_fresh(slot: &Slot) -> bool {
+    let made = slot.try_lock().ok().and_then(|slot| slot.as_ref().map(|(made, _)| *made));
+    made.is_some_and(|made| made.elapsed() < FRESH)
 }
 
 /// The last picture of a group.
@@ -263,5 +271,53 @@ impl Snapshots {
                 false => (StatusCode::FORBIDDEN, "not allowed\n").into_response(),
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ingest::auth::Open;
+    use ingest::hub::{Limits, Publisher};
+    use pipeline::{Codec, Pts, Size, TrackKind, Tracks};
+
+    use super::*;
+
+    fn name(text: &str) -> StreamName {
+        StreamName::parse(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_a_picture_is_told_from_one_that_has_none_yet() {
+        codecs::init().unwrap();
+        let hub = Hub::new(Limits::default());
+        let snapshots = Snapshots::new(hub.clone(), Arc::new(Open));
+        assert!(matches!(snapshots.of(&name("cam")).await, Err(Error::NoPicture)));
+        let publisher =
+            Publisher { protocol: "test", id: "test".into(), remote: String::new() };
+        let mut writer = hub.publish(name("cam"), publisher, false).unwrap();
+        writer.set_tracks(Tracks::default());
+        assert!(matches!(snapshots.of(&name("cam")).await, Err(Error::NoPicture)));
+        let video = VideoTrack {
+            codec: Codec::H264,
+            size: Size::new(64, 64),
+            parameter_sets: bytes::Bytes::new(),
+        };
+        writer.set_tracks(Tracks { video: Some(video), audio: None });
+        assert!(matches!(snapshots.of(&name("cam")).await, Err(Error::NotYet)));
+        assert!(writer.key_requests().try_next(), "the publisher is asked for one");
+        let data = bytes::Bytes::from_static(b"no picture");
+        let (pts, arrived) = (Pts(0), Instant::now());
+        let kind = TrackKind::Video;
+        writer.write(Packet { kind, pts, dts: pts, key: true, data, arrived });
+        assert!(matches!(snapshots.of(&name("cam")).await, Err(Error::Broken(_) | Error::NotYet)));
+    }
+
+    #[tokio::test]
+    async fn more_than_may_wait_are_sent_away() {
+        let hub = Hub::new(Limits::default());
+        let snapshots = Snapshots::new(hub, Arc::new(Open));
+        let all = u32::try_from(WAITING_MAX).unwrap();
+        let _waiting = snapshots.waiting.clone().try_acquire_many_owned(all).unwrap();
+        assert!(matches!(snapshots.of(&name("cam")).await, Err(Error::Busy)));
     }
 }

@@ -114,6 +114,7 @@ const CORES: &[&str] = &[
     "pipeline/src/vp9.rs",
     "src/access/links.rs",
     "src/access/throttle.rs",
+    "src/always/silence.rs",
     "src/events/lanes.rs",
     "src/events/quality.rs",
     "src/gateway/select.rs",

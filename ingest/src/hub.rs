@@ -342,7 +342,8 @@ impl Hub {
         let mut list: Vec<_> =
             streams.values().filter(|s| !s.name.is_derived()).map(|s| s.status()).collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
-        for form in streams.values().filter(|stream| stream.name.is_derived()) {
+        let counted = |name: &StreamName| name.is_derived() && !name.is_always();
+        for form in streams.values().filter(|stream| counted(&stream.name)) {
             let place = list.binary_search_by(|status| status.name.as_str().cmp(form.name.base()));
             if let Ok(place) = place {
                 list[place].readers += form.readers.load(Ordering::Relaxed) as usize;

@@ -121,6 +121,12 @@ impl StreamName {
         self.0.contains('#')
     }
 
+    /// Whether this is a form that follows the stream over its publishers: its readers are counted
+    /// where it reads.
+    pub fn is_always(&self) -> bool {
+        self.0.rsplit_once('#').is_some_and(|(_, kind)| kind.starts_with("always"))
+    }
+
     /// The stream that this is a form of, or the whole name.
     pub fn base(&self) -> &str {
         self.0.split('#').next().unwrap_or_default()

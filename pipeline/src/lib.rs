@@ -32,5 +32,6 @@ pub mod vp8;
 pub mod vp9;
 
 pub use frame::{Frame, Size};
+pub use nodes::lettering;
 pub use packet::{Codec, Packet, TrackKind, Tracks};
 pub use time::{Pts, Ticks};

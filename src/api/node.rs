@@ -128,7 +128,7 @@ pub(super) async fn stream_post(
 
 /// Changes a stream's graph: 200 with the first frame that it affects, 400 with ComfyUI's error
 /// document, 202 when no answer came in time.
-pub async fn update(parts: &Parts, name: &StreamName, prompt: Value) -> Response {
+pub(crate) async fn update(parts: &Parts, name: &StreamName, prompt: Value) -> Response {
     let Some(gateway) = &parts.gateway else { return not_found() };
     match gateway.update(name, prompt).await {
         Ok((update_id, answer)) => {

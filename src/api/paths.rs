@@ -158,7 +158,9 @@ async fn all(parts: &Parts) -> Vec<PathView> {
         if let Ok(name) = StreamName::parse(key)
             && key != ALL_OTHERS
         {
-            paths.insert(name.to_string(), absent(&name, conf_name(&name)));
+            let available = parts.streams.of(&name).always_available == Some(true);
+            let view = absent(&name, conf_name(&name));
+            paths.insert(name.to_string(), PathView { available, ready: available, ..view });
         }
     }
     for status in parts.hub.list() {
@@ -167,6 +169,12 @@ async fn all(parts: &Parts) -> Vec<PathView> {
         let view = present(status, bytes_out, readers);
         let conf_name = StreamName::parse(&name).map(|name| conf_name(&name)).unwrap_or_default();
         paths.insert(name, PathView { conf_name, ..view });
+    }
+    // Those who see a slate.
+    for (name, (bytes_out, readers)) in readers {
+        if let Some(path) = paths.get_mut(&name) {
+            (path.outbound_bytes, path.bytes_sent, path.readers) = (bytes_out, bytes_out, readers);
+        }
     }
     paths.into_values().collect()
 }

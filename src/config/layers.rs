@@ -272,6 +272,8 @@ static STREAM: LazyLock<Table> = LazyLock::new(|| {
     let stream = Stream {
         take_over: Some(false),
         record: Some(false),
+        source_on_demand: Some(false),
+        always_available: Some(false),
         record_part_ms: Some(0),
         record_part_bytes_max: Some(0),
         record_segment_seconds: Some(0),

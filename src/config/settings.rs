@@ -367,6 +367,12 @@ pub struct Stream {
     /// As [`Push::transport`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_transport: Option<Transport>,
+    /// Whether its readers stay while its publisher is away, and see a slate meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub always_available: Option<bool>,
+    /// JPEG or PNG file that is shown meanwhile; empty or absent: one with the stream's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub always_available_picture: Option<String>,
     /// Servers that the stream is pushed to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pushes: Option<Vec<Push>>,

@@ -28,7 +28,10 @@ pub(crate) struct Edge {
     pub(crate) settings: Settings,
     pub(crate) hub: Hub,
     pub(crate) access: SharedAccess,
+    /// Streams for viewers: those that are always available have a slate.
     pub(crate) views: Arc<dyn Views>,
+    /// Streams as they are published.
+    pub(crate) published: Arc<dyn Views>,
     /// Streams as MPEG-TS, muxed once for all who read them.
     pub(crate) mpegts: Fanout,
     /// Settings of single streams.

@@ -6,6 +6,7 @@ use anyhow::Result;
 use ingest::mpegts::Fanout;
 
 use super::Edge;
+use crate::always::AlwaysAvailable;
 use crate::config::Store;
 use crate::pushes::Pushes;
 use crate::remote::{NodeEnds, SharedEnds};
@@ -37,8 +38,11 @@ pub(crate) fn start(edge: &mut Edge, store: &Store) -> Result<(Sources, Pushes)>
         }))
     }));
     let views = Arc::clone(&edge.views);
-    edge.views = Arc::new(OnDemand { sources: sources.clone(), views });
-    edge.mpegts = Fanout::new(Arc::clone(&edge.views), edge.stop.clone());
+    edge.published = Arc::new(OnDemand { sources: sources.clone(), views });
+    let Edge { hub, streams, tasks, stop, .. } = &*edge;
+    let (hub, streams, tasks, stop) = (hub.clone(), streams.clone(), tasks.clone(), stop.clone());
+    let published = Arc::clone(&edge.published);
+    edge.views = Arc::new(AlwaysAvailable::new(hub, published, streams, tasks, stop));
     edge.mpegts = Fanout::new(Arc::clone(&edge.views), edge.stop.clone());
     Ok((sources, pushes))
 }

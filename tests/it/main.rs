@@ -15,6 +15,7 @@
 )]
 
 mod access;
+mod always;
 mod browser;
 mod card;
 mod client;

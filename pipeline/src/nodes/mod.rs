@@ -23,6 +23,20 @@ use std::sync::Arc;
 
 use crate::graph::NodeClass;
 
+/// A line of text in the nodes' font, `line` pixels high: its width and height, and how far each
+/// pixel is covered, 0 to 1, row by row.
+pub fn lettering(text: &str, line: f32) -> ((usize, usize), Vec<f32>) {
+    let font = strokes::Font { line };
+    let mut cover =
+        strokes::Coverage::new(font.width(text).ceil() as usize + 2, line.ceil() as usize);
+    let mut x = 1.0;
+    for character in text.chars() {
+        cover.draw(character, x, 0.0, font);
+        x += font.advance(character);
+    }
+    ((cover.width, cover.height), cover.samples)
+}
+
 /// All classes of this crate.
 pub(crate) fn classes() -> Vec<Arc<dyn NodeClass>> {
     vec![
