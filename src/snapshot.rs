@@ -292,8 +292,7 @@ mod tests {
         let hub = Hub::new(Limits::default());
         let snapshots = Snapshots::new(hub.clone(), Arc::new(Open));
         assert!(matches!(snapshots.of(&name("cam")).await, Err(Error::NoPicture)));
-        let publisher =
-            Publisher { protocol: "test", id: "test".into(), remote: String::new() };
+        let publisher = Publisher { protocol: "test", id: "test".into(), remote: String::new() };
         let mut writer = hub.publish(name("cam"), publisher, false).unwrap();
         writer.set_tracks(Tracks::default());
         assert!(matches!(snapshots.of(&name("cam")).await, Err(Error::NoPicture)));

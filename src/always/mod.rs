@@ -81,8 +81,7 @@ impl AlwaysAvailable {
         };
         let relayed = name.derived(kind);
         self.begin(name, &relayed, takes)?;
-        let reader =
-            self.shared.hub.wait_subscribe(&relayed, Start::LastKey, WAIT_FOR_RELAY).await;
+        let reader = self.shared.hub.wait_subscribe(&relayed, Start::LastKey, WAIT_FOR_RELAY).await;
         let reader = reader.ok_or_else(|| ViewError::NotFound(name.clone()))?;
         // Readers look at the tracks before they read.
         let online = async {

@@ -39,6 +39,9 @@ const LIVE_WITHIN: Duration = Duration::from_millis(400);
 /// What the hub keeps of a stream came in so long ago at most.
 const BEFORE: Duration = Duration::from_secs(60);
 
+/// How long a publisher that began with sound may take to name its pictures.
+const DESCRIBED_WITHIN: Duration = Duration::from_millis(700);
+
 /// How long a reader waits for the beginning; then the slate is the beginning.
 const FIRST_WITHIN: Duration = Duration::from_millis(1500);
 
@@ -120,7 +123,7 @@ impl Relay {
 
     /// Shows the publisher; false when nobody reads any more.
     async fn live(&self, out: &mut Out, publisher: Found) -> bool {
-        let Found { mut reader, tracks, first } = publisher;
+        let Found { mut reader, mut tracks, first } = publisher;
         out.tracks(&tracks);
         out.timeline.begin(&first);
         out.write(first);
@@ -128,7 +131,12 @@ impl Relay {
         loop {
             tokio::select! {
                 item = reader.next() => match item {
-                    Item::Tracks(tracks) => out.tracks(&tracks),
+                    Item::Tracks(new) if self.goes_on(&tracks, &new) => {
+                        out.tracks(&new);
+                        tracks = new;
+                    }
+                    // It needs another form.
+                    Item::Tracks(_) => return true,
                     Item::Packet(packet) => out.write(packet),
                     Item::Lagged(packets) => debug!(stream = %self.name, packets, "a relay lags"),
                     Item::End => return true,
@@ -202,7 +210,7 @@ impl Relay {
         let mut told = None;
         loop {
             match self.views.view(&self.name, self.takes).await {
-                Ok(reader) => match entry(reader, live).await {
+                Ok(reader) => match self.entry(reader, live).await {
                     Some(found) => return found,
                     None => tokio::time::sleep(LOOK_EVERY).await,
                 },
@@ -216,6 +224,44 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// The first packet that a decoder can begin with; `None` when the stream ended before, or needs
+    /// another form than it was read in.
+    async fn entry(&self, mut reader: Reader, live: bool) -> Option<Found> {
+        let began = Instant::now();
+        let mut tracks = Arc::<Tracks>::default();
+        loop {
+            match reader.next().await {
+                Item::Tracks(new) if *tracks == Tracks::default() => tracks = new,
+                Item::Tracks(new) if self.goes_on(&tracks, &new) => tracks = new,
+                Item::Tracks(_) | Item::End => return None,
+                Item::Packet(first) => {
+                    let pictures = tracks.video.is_some();
+                    let young = !pictures && began.elapsed() < DESCRIBED_WITHIN;
+                    if young || (pictures && (first.kind != TrackKind::Video || !first.key)) {
+                        continue;
+                    }
+                    if !live || first.arrived.elapsed() <= LIVE_WITHIN {
+                        return self.suits(&tracks).then_some(Found { reader, tracks, first });
+                    }
+                    reader.request_key_frame();
+                }
+                Item::Lagged(_) => {}
+            }
+        }
+    }
+
+    /// Whether such readers can take these tracks.
+    fn suits(&self, tracks: &Tracks) -> bool {
+        let video = tracks.video.as_ref().is_none_or(|v| self.takes.video.contains(&v.codec));
+        video && tracks.audio.as_ref().is_none_or(|a| self.takes.audio.contains(&a.codec))
+    }
+
+    /// Whether a form that was made for a stream still is the right one. Which it needs is decided
+    /// by what is known of its pictures at the beginning.
+    fn goes_on(&self, old: &Tracks, new: &Tracks) -> bool {
+        self.suits(new) && old.video.is_some() == new.video.is_some()
     }
 
     fn readers(&self, out: &Out) -> u64 {
@@ -234,30 +280,6 @@ fn is_same(a: &AudioTrack, b: &AudioTrack) -> bool {
             Codec::Aac => head(a) == head(b),
             _ => a.config == b.config,
         }
-}
-
-/// The first packet that a decoder can begin with; `None` when the stream ended before.
-async fn entry(mut reader: Reader, live: bool) -> Option<Found> {
-    let mut tracks: Option<Arc<Tracks>> = None;
-    loop {
-        match reader.next().await {
-            Item::Tracks(new) => tracks = Some(new),
-            Item::Packet(first) => {
-                let Some(tracks) = &tracks else { continue };
-                let pictures = tracks.video.is_some();
-                if pictures && (first.kind != TrackKind::Video || !first.key) {
-                    continue;
-                }
-                if !live || first.arrived.elapsed() <= LIVE_WITHIN {
-                    let tracks = Arc::clone(tracks);
-                    return Some(Found { reader, tracks, first });
-                }
-                reader.request_key_frame();
-            }
-            Item::Lagged(_) => {}
-            Item::End => return None,
-        }
-    }
 }
 
 impl Out {

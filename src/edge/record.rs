@@ -38,7 +38,8 @@ pub(crate) fn start(edge: &Edge, store: Arc<Store>) -> Recordings {
     let dir: PathBuf = std::path::absolute(&dir).unwrap_or(dir);
     let config = Config { free_bytes_min: settings.free_bytes_min, ..Config::new(dir) };
     let rules = StreamRules { streams: edge.streams.clone(), store, templates: Mutex::default() };
-    let recordings = Recordings::new(config, edge.hub.clone(), edge.published.clone(), Arc::new(rules));
+    let recordings =
+        Recordings::new(config, edge.hub.clone(), edge.published.clone(), Arc::new(rules));
     edge.tasks.spawn(recordings.clone().run(edge.stop.clone()));
     recordings
 }

@@ -19,7 +19,7 @@ fn settings(url: &str, options: &[(&str, &str)]) -> RecordingStore {
 fn each_kind_of_store_is_made_from_its_address_and_options() {
     let account = [("account_name", "a"), ("account_key", "c2VjcmV0")];
     for (url, options, prefix) in [
-        ("s3://bucket/a/b", &[("region", "eu-central-1"), ("access_key_id", "x")][..], "a/b"),
+        ("s3://bucket/a/b", &[("region", "eu-central-1"), ("skip_signature", "true")][..], "a/b"),
         ("s3://bucket", &[("endpoint", "https://minio.example"), ("skip_signature", "true")], ""),
         ("gs://bucket/live", &[("skip_signature", "true")], "live"),
         ("az://container/live", &account, "live"),

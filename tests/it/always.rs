@@ -52,7 +52,12 @@ impl Player {
     }
 
     /// Waits until it has shown this of what came after the first `from` pictures.
-    async fn until(&mut self, what: &str, from: usize, is: impl Fn(&[Option<u16>]) -> bool) -> usize {
+    async fn until(
+        &mut self,
+        what: &str,
+        from: usize,
+        is: impl Fn(&[Option<u16>]) -> bool,
+    ) -> usize {
         let end = Instant::now() + PATIENCE;
         loop {
             {
@@ -137,11 +142,12 @@ async fn players_of_every_protocol_stay_while_publishers_come_and_go() {
         browser.client.until_cards(Some("cam"), shown(&browser) + 20).await;
         push.finish().await;
         for (player, from) in players.iter_mut().zip(&mut from) {
-            *from = player.until("the slate", *from, |seen| {
-                // Cards that were on their way, then slates.
-                seen.len() > 10 && cards(&seen[seen.len() - 5..]) == 0
-            })
-            .await;
+            *from = player
+                .until("the slate", *from, |seen| {
+                    // Cards that were on their way, then slates.
+                    seen.len() > 10 && cards(&seen[seen.len() - 5..]) == 0
+                })
+                .await;
         }
         let before = browser.client.pictures(Some("cam")).len();
         let after = browser.client.until_pictures(Some("cam"), before + 20).await;
