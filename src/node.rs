@@ -255,9 +255,9 @@ impl Node {
             Some(hls) => hls.over(rest),
             None => rest,
         };
-        let rest = Snapshots::new(parts.hub.clone(), access).over(rest);
+        let snapshots = Snapshots::new(parts.hub.clone(), access);
         let pages = dashboards::pages::edge(&facts, rest).merge(crate::status::edge_routes(parts));
-        self.serve(listener, Speaks::Both(self.tls.clone()), pages);
+        self.serve(listener, Speaks::Both(self.tls.clone()), snapshots.over(pages));
         Ok(())
     }
 

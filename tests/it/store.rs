@@ -172,7 +172,7 @@ async fn segments_reach_a_store_that_was_away_and_a_node_that_was_killed() {
     node.kill().await;
     drop(push);
     let left = segments(&folder);
-    assert!(left.len() > 2, "{left:?}");
+    assert!(left.len() >= 2, "{left:?}");
     let read = |path: &PathBuf| (path.clone(), std::fs::read(path).unwrap());
     // One that has no part yet is no recording.
     let left: Vec<_> = left.iter().map(read).filter(|(_, bytes)| bytes.len() > 4096).collect();
