@@ -7,13 +7,16 @@
 
 mod chromium;
 mod clip;
+mod floor;
 mod glass;
 mod join;
 mod latency;
 mod peer;
+mod players;
 mod receiver;
 mod report;
 mod rig;
+mod rtmp;
 mod usage;
 mod whep;
 
@@ -35,6 +38,11 @@ pub enum Bench {
     /// The bare sender of `whep`
     #[command(hide = true)]
     WhepFloor(whep::floor::Floor),
+    /// RTMP players of one stream on one core, beside a bare sender of the same bytes
+    Rtmp(rtmp::Rtmp),
+    /// The bare sender
+    #[command(hide = true)]
+    Floor(floor::Floor),
 }
 
 /// Viewers who come late.
@@ -100,6 +108,9 @@ const RATE: u32 = 30;
 /// # Errors
 /// When it cannot be carried out, a program that it needs is missing, or the run was void.
 pub fn run(what: Bench) -> Result<()> {
+    if let Bench::Floor(floor) = &what {
+        return floor::run(floor);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -111,6 +122,8 @@ pub fn run(what: Bench) -> Result<()> {
             Bench::Join(join) => join::run(&join).await,
             Bench::Whep(whep) => whep::run(&whep).await,
             Bench::WhepFloor(floor) => whep::floor::run(&floor),
+            Bench::Rtmp(what) => rtmp::run(&what).await,
+            Bench::Floor(_) => Ok(()),
         }
     })
 }

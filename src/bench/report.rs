@@ -24,6 +24,18 @@ impl Spread {
     }
 }
 
+impl Spread {
+    /// The median in milliseconds.
+    pub(super) const fn p50(self) -> f64 {
+        self.p50
+    }
+
+    /// What one in a hundred is above, in milliseconds.
+    pub(super) const fn p99(self) -> f64 {
+        self.p99
+    }
+}
+
 /// Prints lines, as text or as JSON.
 pub(super) struct Printer {
     json: bool,

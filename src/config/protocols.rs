@@ -20,6 +20,9 @@ pub struct Rtmp {
     pub read_timeout_seconds: u64,
     /// Connections at the same time.
     pub connections_max: usize,
+    /// Milliseconds, up to 1000, that pictures and sound may wait for the next ones so that a
+    /// viewer is sent both in one write; 0 sends each as it comes.
+    pub merge_ms: u64,
 }
 
 impl Default for Rtmp {
@@ -30,6 +33,7 @@ impl Default for Rtmp {
             take_over: false,
             read_timeout_seconds: 10,
             connections_max: 1000,
+            merge_ms: 0,
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::status::Parts;
 /// The longest wait of a viewer for his stream.
 const VIEW_WAIT: Duration = Duration::from_secs(20);
 
+/// Longest wait for more to send, in milliseconds.
+const MERGE_MS_MAX: u64 = 1000;
+
 /// Where RTMP and RTMPS listen.
 type Addresses = (Option<SocketAddr>, Option<SocketAddr>);
 
@@ -50,6 +53,7 @@ async fn listen(
         addr,
         tls,
         take_over: settings.take_over,
+        merge: Duration::from_millis(settings.merge_ms.min(MERGE_MS_MAX)),
         idle_timeout: Duration::from_secs(settings.read_timeout_seconds),
         connections_max: settings.connections_max,
         // A source may have to be started first, or a form; a stream that nobody makes is

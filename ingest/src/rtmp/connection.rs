@@ -311,8 +311,11 @@ impl Connection {
 
     async fn play(&mut self, mut reader: Reader) -> Result<(), Error> {
         self.session.accept(now());
+        self.session.share(self.shared.units(reader.name()));
         info!("RTMP viewer accepted");
         self.flush().await?;
+        // What is cached is sent at once; what is live may wait for more.
+        let (merge, mut live) = (self.shared.config.merge, false);
         loop {
             match self.wait_item(&mut reader).await? {
                 Woken::Read(0) => return Ok(()),
@@ -324,14 +327,22 @@ impl Connection {
                     }
                 }
                 Woken::Item(item) => {
+                    if live && !merge.is_zero() {
+                        tokio::select! {
+                            () = self.open.cancel().cancelled() => return Err(self.cancelled()),
+                            () = tokio::time::sleep(merge) => {}
+                        }
+                    }
                     let mut next = Some(item);
+                    let mut room = true;
                     while let Some(item) = next {
                         if !self.item(item).await? {
                             return Ok(());
                         }
-                        let room = self.session.output().len() < WRITE_BATCH;
+                        room = self.session.output().len() < WRITE_BATCH;
                         next = if room { reader.try_next() } else { None };
                     }
+                    live = room;
                 }
             }
             self.flush().await?;

@@ -15,16 +15,20 @@ mod error;
 mod flv;
 pub(crate) mod fuzz;
 mod handshake;
+mod outbox;
 mod play;
 mod publish;
 mod session;
 mod socket;
+mod units;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,7 +45,9 @@ pub use handshake::HandshakeError;
 use crate::auth::SharedAccess;
 use crate::counters::{add, counters};
 use crate::hub::Hub;
+use crate::name::StreamName;
 use crate::views::Views;
+use units::Units;
 
 /// Pause after the system refused to accept, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -61,6 +67,8 @@ pub struct Config {
     pub write_timeout: Duration,
     /// How long a viewer waits for a stream that is not there.
     pub play_wait: Duration,
+    /// How long a viewer's packets may wait for the next ones, so that fewer writes carry them.
+    pub merge: Duration,
     /// Whether a second publisher of a name replaces the first; it is refused otherwise.
     pub take_over: bool,
     /// Connections at the same time.
@@ -86,6 +94,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(10),
             play_wait: Duration::from_secs(2),
+            merge: Duration::ZERO,
             take_over: false,
             connections_max: 1000,
             idle_connections_max: 256,
@@ -133,6 +142,22 @@ struct Shared {
     sessions: Sessions,
     /// `rtmp` or `rtmps`.
     protocol: &'static str,
+    /// Of each stream that is watched.
+    units: Mutex<HashMap<StreamName, Weak<Units>>>,
+}
+
+impl Shared {
+    /// What viewers of a stream share.
+    fn units(&self, name: &StreamName) -> Arc<Units> {
+        let mut all = self.units.lock();
+        if let Some(units) = all.get(name).and_then(Weak::upgrade) {
+            return units;
+        }
+        all.retain(|_, units| units.strong_count() > 0);
+        let units = Arc::<Units>::default();
+        all.insert(name.clone(), Arc::downgrade(&units));
+        units
+    }
 }
 
 impl Server {
@@ -151,7 +176,9 @@ impl Server {
         let local_addr = listener.local_addr()?;
         let protocol = if config.tls.is_some() { "rtmps" } else { "rtmp" };
         let sessions = Sessions::new(protocol);
-        let shared = Arc::new(Shared { config, hub, access, views, counters, sessions, protocol });
+        let units = Mutex::default();
+        let shared = Shared { config, hub, access, views, counters, sessions, protocol, units };
+        let shared = Arc::new(shared);
         Ok(Self { listener, local_addr, shared })
     }
 

@@ -3,7 +3,9 @@
 //!
 //! A track that RTMP cannot carry to this peer is left out. Times begin at zero for each peer.
 
-use bytes::BytesMut;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
 use pipeline::annexb::push_length_prefixed;
 use pipeline::audio::{aac_config, opus_head};
 use pipeline::h264::NalKind;
@@ -14,6 +16,7 @@ use pipeline::{Codec, Packet, Pts, TrackKind, Tracks};
 
 use super::amf::Value;
 use super::capabilities::Capabilities;
+use super::units::Units;
 
 /// Message types of what is sent (7.1).
 pub(crate) const AUDIO: u8 = 8;
@@ -22,8 +25,8 @@ pub(crate) const VIDEO: u8 = 9;
 /// A data message in AMF0.
 pub(crate) const DATA: u8 = 18;
 
-/// Sends one message: type, timestamp in milliseconds, payload in parts.
-pub(crate) type Send<'a> = &'a mut dyn FnMut(u8, u32, &[&[u8]]);
+/// Sends one message: type, timestamp in milliseconds, head and rest of the payload.
+pub(crate) type Send<'a> = &'a mut dyn FnMut(u8, u32, &[u8], &Bytes);
 
 /// What goes to one viewer.
 #[derive(Debug)]
@@ -37,8 +40,8 @@ pub(crate) struct Play {
     /// The newest timestamp in milliseconds.
     newest: u32,
     wants_key: bool,
-    /// The picture being sent, kept for its memory.
-    unit: BytesMut,
+    /// Pictures made for others too.
+    units: Arc<Units>,
 }
 
 impl Play {
@@ -51,8 +54,13 @@ impl Play {
             base: None,
             newest: 0,
             wants_key: true,
-            unit: BytesMut::new(),
+            units: Arc::default(),
         }
+    }
+
+    /// Shares the making of pictures with others who are sent the same stream.
+    pub(crate) fn share(&mut self, units: Arc<Units>) {
+        self.units = units;
     }
 
     /// What the peer takes.
@@ -66,23 +74,26 @@ impl Play {
         let video = tracks.video.clone().filter(|track| self.takes.video(track.codec));
         let audio = tracks.audio.clone().filter(|track| self.takes.audio(track.codec));
         let time = self.newest;
-        send(DATA, time, &[&metadata(video.as_ref(), audio.as_ref())]);
+        send(DATA, time, &[], &metadata(video.as_ref(), audio.as_ref()).freeze());
         if let Some(track) = &video
             && let Ok(told) = Description::of(track)
         {
             match track.codec {
-                Codec::H264 => send(VIDEO, time, &[&[0x17, 0, 0, 0, 0], &told.record]),
+                Codec::H264 => send(VIDEO, time, &[0x17, 0, 0, 0, 0], &told.record),
                 // VP8 has nothing to say (Enhanced RTMP, SequenceStart).
                 Codec::Vp8 => {}
-                _ => send(VIDEO, time, &[&[0x90], &told.four_cc, &told.record]),
+                _ => send(VIDEO, time, &tag(0x90, &told.four_cc), &told.record),
             }
         }
         if let Some(track) = &audio {
             match track.codec {
-                Codec::Opus => send(AUDIO, time, &[&[0x90], b"Opus", &opus_head(track.channels)]),
-                Codec::Flac => send(AUDIO, time, &[&[0x90], b"fLaC", &track.config]),
+                Codec::Opus => {
+                    let head = Bytes::copy_from_slice(&opus_head(track.channels));
+                    send(AUDIO, time, &tag(0x90, b"Opus"), &head);
+                }
+                Codec::Flac => send(AUDIO, time, &tag(0x90, b"fLaC"), &track.config),
                 Codec::Aac => {
-                    send(AUDIO, time, &[&[0xAF, 0], &aac_config(track).unwrap_or_default()]);
+                    send(AUDIO, time, &[0xAF, 0], &aac_config(track).unwrap_or_default());
                 }
                 _ => {}
             }
@@ -123,29 +134,34 @@ impl Play {
                 let time = time as u32;
                 let [_, a, b, c] = composition.to_be_bytes();
                 let frame = if packet.key { 0x10 } else { 0x20 };
-                self.unit.clear();
+                let unit = |drop: fn(u8) -> bool| {
+                    self.units.of(&packet.data, || {
+                        let mut unit = BytesMut::new();
+                        push_length_prefixed(&mut unit, &packet.data, drop);
+                        unit.freeze()
+                    })
+                };
                 // Parameter sets are left out, since the sequence header has them.
                 match codec {
                     Codec::H264 => {
-                        push_length_prefixed(&mut self.unit, &packet.data, |header| {
+                        let unit = unit(|header| {
                             matches!(NalKind::of(header), NalKind::Sps | NalKind::Pps)
                         });
-                        send(VIDEO, time, &[&[frame | 7, 1, a, b, c], &self.unit]);
+                        send(VIDEO, time, &[frame | 7, 1, a, b, c], &unit);
                     }
                     Codec::Hevc => {
-                        push_length_prefixed(&mut self.unit, &packet.data, |header| {
-                            hevc::NalKind::of(header).is_parameter_set()
-                        });
+                        let unit = unit(|header| hevc::NalKind::of(header).is_parameter_set());
                         // CodedFramesX is CodedFrames with a composition time of zero.
                         if composition == 0 {
-                            send(VIDEO, time, &[&[0x83 | frame], b"hvc1", &self.unit]);
+                            send(VIDEO, time, &tag(0x83 | frame, b"hvc1"), &unit);
                         } else {
-                            send(VIDEO, time, &[&[0x81 | frame], b"hvc1", &[a, b, c], &self.unit]);
+                            let [t0, t1, t2, t3, t4] = tag(0x81 | frame, b"hvc1");
+                            send(VIDEO, time, &[t0, t1, t2, t3, t4, a, b, c], &unit);
                         }
                     }
-                    Codec::Av1 => send(VIDEO, time, &[&[0x81 | frame], b"av01", &packet.data]),
-                    Codec::Vp9 => send(VIDEO, time, &[&[0x81 | frame], b"vp09", &packet.data]),
-                    _ => send(VIDEO, time, &[&[0x81 | frame], b"vp08", &packet.data]),
+                    Codec::Av1 => send(VIDEO, time, &tag(0x81 | frame, b"av01"), &packet.data),
+                    Codec::Vp9 => send(VIDEO, time, &tag(0x81 | frame, b"vp09"), &packet.data),
+                    _ => send(VIDEO, time, &tag(0x81 | frame, b"vp08"), &packet.data),
                 }
             }
             TrackKind::Audio => {
@@ -157,10 +173,10 @@ impl Play {
                 }
                 let time = self.time(packet.dts) as u32;
                 match codec {
-                    Codec::Opus => send(AUDIO, time, &[&[0x91], b"Opus", &packet.data]),
-                    Codec::Flac => send(AUDIO, time, &[&[0x91], b"fLaC", &packet.data]),
-                    Codec::Mp3 => send(AUDIO, time, &[&[mp3_tag(rate, channels)], &packet.data]),
-                    _ => send(AUDIO, time, &[&[0xAF, 1], &packet.data]),
+                    Codec::Opus => send(AUDIO, time, &tag(0x91, b"Opus"), &packet.data),
+                    Codec::Flac => send(AUDIO, time, &tag(0x91, b"fLaC"), &packet.data),
+                    Codec::Mp3 => send(AUDIO, time, &[mp3_tag(rate, channels)], &packet.data),
+                    _ => send(AUDIO, time, &[0xAF, 1], &packet.data),
                 }
             }
         }
@@ -174,6 +190,11 @@ impl Play {
         self.newest = time as u32;
         time
     }
+}
+
+/// The beginning of an enhanced message.
+const fn tag(first: u8, four: &[u8; 4]) -> [u8; 5] {
+    [first, four[0], four[1], four[2], four[3]]
 }
 
 /// First byte of an MP3 message (Adobe, E.4.2.1): format 2, rate, 16 bits, channels. Rates that

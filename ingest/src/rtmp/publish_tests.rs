@@ -201,7 +201,8 @@ fn metadata_that_says_nothing_changes_nothing() {
 /// What a viewer is sent, read again as if it were published.
 fn watch(play: &mut Play, outputs: &[Output]) -> Feed {
     let mut sent = Vec::new();
-    let mut send = |kind, time, parts: &[&[u8]]| sent.push((kind, time, parts.concat()));
+    let mut send =
+        |kind, time, head: &[u8], body: &Bytes| sent.push((kind, time, [head, &body[..]].concat()));
     for output in outputs {
         match output {
             Output::Tracks(tracks) => assert!(play.tracks(tracks, &mut send)),
@@ -262,10 +263,10 @@ fn a_viewer_begins_with_a_key_picture_and_again_after_a_loss() {
     let mut run = |play: &mut Play, range: std::ops::Range<usize>| {
         for output in &feed.out[range] {
             let Output::Packet(packet) = output else { panic!("packets") };
-            play.packet(packet, &mut |kind, time, _| times.push((kind, time)));
+            play.packet(packet, &mut |kind, time, _, _| times.push((kind, time)));
         }
     };
-    play.tracks(&tracks, &mut |_, _, _| {});
+    play.tracks(&tracks, &mut |_, _, _, _| {});
     run(&mut play, 1..5);
     play.lagged();
     run(&mut play, 5..6);
@@ -277,7 +278,7 @@ fn opus_goes_only_to_viewers_who_asked_for_it() {
     let audio =
         AudioTrack { codec: Codec::Opus, sample_rate: 48_000, channels: 2, config: Bytes::new() };
     let tracks = Tracks { video: None, audio: Some(audio) };
-    assert!(!Play::new(Capabilities::default()).tracks(&tracks, &mut |_, _, _| {}));
+    assert!(!Play::new(Capabilities::default()).tracks(&tracks, &mut |_, _, _, _| {}));
     let pts = Pts::from_millis(20);
     let data = Bytes::from_static(b"opus");
     let (kind, arrived) = (TrackKind::Audio, Instant::now() + Duration::ZERO);
@@ -322,9 +323,10 @@ fn every_codec_goes_in_and_out_again() {
         let mut again = Feed::default();
         let mut play = Play::new(Capabilities::all());
         for output in &feed.out {
-            let mut send = |kind, time, parts: &[&[u8]]| {
+            let mut send = |kind, time, head: &[u8], body: &Bytes| {
                 if kind == play::VIDEO {
-                    again.video(time, BytesMut::from(&parts.concat()[..])).unwrap();
+                    let message = [head, &body[..]].concat();
+                    again.video(time, BytesMut::from(&message[..])).unwrap();
                 }
             };
             match output {
@@ -340,7 +342,7 @@ fn every_codec_goes_in_and_out_again() {
         assert_eq!(again.media.tracks, feed.media.tracks);
         // A viewer who has not announced it gets none of it.
         let Some(Output::Tracks(tracks)) = feed.out.first() else { panic!("tracks come first") };
-        assert!(!Play::new(Capabilities::default()).tracks(tracks, &mut |_, _, _| {}));
+        assert!(!Play::new(Capabilities::default()).tracks(tracks, &mut |_, _, _, _| {}));
     }
 }
 

@@ -1,6 +1,8 @@
 //! Chunks out: messages cut for the peer, with the shortest headers that all clients read alike.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::rtmp::outbox::Outbox;
 
 use super::{CHUNK_SIZE_MAX, CHUNK_SIZE_START, EXTENDED, SET_CHUNK_SIZE};
 
@@ -65,6 +67,40 @@ impl Writer {
                 room -= now.len();
                 part = later;
             }
+        }
+    }
+
+    /// Appends a message of `head` and `body`, of which the second is not copied.
+    #[allow(clippy::too_many_arguments, reason = "the fields of a message")]
+    pub(crate) fn write_shared(
+        &mut self,
+        out: &mut Outbox,
+        chunk_stream: u8,
+        kind: u8,
+        stream: u32,
+        timestamp: u32,
+        head: &[u8],
+        body: &Bytes,
+    ) {
+        debug_assert!((2..64).contains(&chunk_stream));
+        let length = head.len() + body.len();
+        debug_assert!(length <= CHUNK_SIZE_MAX && head.len() <= self.chunk_size);
+        let tail = out.tail();
+        let extended = self.header(tail, chunk_stream, kind, stream, timestamp, length);
+        tail.put_slice(head);
+        let mut room = self.chunk_size - head.len();
+        let mut body = body.clone();
+        while !body.is_empty() {
+            if room == 0 {
+                out.tail().put_u8(0xC0 | chunk_stream);
+                if extended {
+                    out.tail().put_u32(timestamp);
+                }
+                room = self.chunk_size;
+            }
+            let now = body.split_to(body.len().min(room));
+            room -= now.len();
+            out.push(now);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::rtmp::capabilities::{self, Capabilities};
 use crate::rtmp::chunk::{self, Message};
 use crate::rtmp::error::Error;
 use crate::rtmp::handshake::ClientHandshake;
+use crate::rtmp::outbox::Outbox;
 use crate::rtmp::play::{self, Play};
 use crate::rtmp::session::Role;
 
@@ -86,7 +87,7 @@ pub(crate) struct Call {
     handshake: ClientHandshake,
     reader: chunk::Reader,
     writer: chunk::Writer,
-    out: BytesMut,
+    out: Outbox,
     scratch: BytesMut,
     play: Play,
     /// The message stream that the server gave.
@@ -107,7 +108,7 @@ impl Call {
         message_bytes: usize,
         seed: [u8; 32],
     ) -> Self {
-        let mut out = BytesMut::new();
+        let mut out = Outbox::new();
         let chance = u32::from_be_bytes([seed[0], seed[1], seed[2], seed[3]]);
         Self {
             role,
@@ -116,7 +117,7 @@ impl Call {
             chance,
             message_bytes,
             state: State::Handshake,
-            handshake: ClientHandshake::new(seed, &mut out),
+            handshake: ClientHandshake::new(seed, out.tail()),
             reader: chunk::Reader::new(BEFORE_MEDIA),
             writer: chunk::Writer::new(),
             out,
@@ -150,22 +151,21 @@ impl Call {
     }
 
     /// Bytes for the server, to be taken from the front as they are sent.
-    pub(crate) fn output(&mut self) -> &mut BytesMut {
+    pub(crate) fn output(&mut self) -> &mut Outbox {
         &mut self.out
     }
 
     /// Tells the server what the following packets are. False when it takes none of it.
     pub(crate) fn send_tracks(&mut self, tracks: &Tracks) -> bool {
         let (writer, out, stream) = (&mut self.writer, &mut self.out, self.stream);
-        self.play.tracks(tracks, &mut |kind, time, parts| match kind {
+        self.play.tracks(tracks, &mut |kind, time, head, body| match kind {
             // A server passes metadata on that is marked so (Adobe, FLV metadata over RTMP).
             play::DATA => {
                 let mut marked = BytesMut::new();
                 Value::from("@setDataFrame").write(&mut marked);
-                let parts: Vec<&[u8]> = [&marked[..]].into_iter().chain(parts.to_vec()).collect();
-                writer.write(out, FACTS, kind, stream, time, &parts);
+                writer.write(out.tail(), FACTS, kind, stream, time, &[&marked, head, body]);
             }
-            _ => writer.write(out, chunk_stream(kind), kind, stream, time, parts),
+            _ => writer.write_shared(out, chunk_stream(kind), kind, stream, time, head, body),
         })
     }
 
@@ -177,8 +177,8 @@ impl Call {
     /// Sends a packet.
     pub(crate) fn send_packet(&mut self, packet: &Packet) {
         let (writer, out, stream) = (&mut self.writer, &mut self.out, self.stream);
-        self.play.packet(packet, &mut |kind, time, parts| {
-            writer.write(out, chunk_stream(kind), kind, stream, time, parts);
+        self.play.packet(packet, &mut |kind, time, head, body| {
+            writer.write_shared(out, chunk_stream(kind), kind, stream, time, head, body);
         });
     }
 
@@ -202,7 +202,7 @@ impl Call {
 
     fn advance(&mut self, input: &mut BytesMut) -> Result<(), Error> {
         if self.state == State::Handshake {
-            if !self.handshake.handle(input, &mut self.out)? {
+            if !self.handshake.handle(input, self.out.tail())? {
                 return Ok(());
             }
             self.state = State::Connecting;
@@ -356,7 +356,7 @@ impl Call {
     fn create(&mut self) {
         self.control(5, &ACK_WINDOW.to_be_bytes());
         if self.role == Role::Publish {
-            self.writer.set_chunk_size(CHUNK_SIZE, &mut self.out);
+            self.writer.set_chunk_size(CHUNK_SIZE, self.out.tail());
             let key = Value::from(self.address.key.as_str());
             for (name, number) in [("releaseStream", RELEASE_STREAM), ("FCPublish", FC_PUBLISH)] {
                 self.command(0, &[name.into(), number.into(), Value::Null, key.clone()]);
@@ -407,14 +407,14 @@ impl Call {
     }
 
     fn control(&mut self, kind: u8, payload: &[u8]) {
-        self.writer.write(&mut self.out, CONTROL, kind, 0, 0, &[payload]);
+        self.writer.write(self.out.tail(), CONTROL, kind, 0, 0, &[payload]);
     }
 
     fn command(&mut self, stream: u32, values: &[Value]) {
         self.scratch.clear();
         values.iter().for_each(|value| value.write(&mut self.scratch));
         let parts: &[&[u8]] = &[&self.scratch];
-        self.writer.write(&mut self.out, COMMANDS, 20, stream, 0, parts);
+        self.writer.write(self.out.tail(), COMMANDS, 20, stream, 0, parts);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Buf as _;
 use url::Url;
 
 use super::*;
@@ -112,7 +113,7 @@ impl Played {
         let mut hello = BytesMut::from(&[3_u8][..]);
         hello.resize(1 + 2 * 1536, 0);
         assert_eq!(call.handle(&mut hello).unwrap(), None);
-        let _ = call.output().split_to(1536);
+        call.output().advance(1536);
         Self { call, writer: chunk::Writer::new(), reader: chunk::Reader::new(BEFORE_MEDIA) }
     }
 

@@ -88,7 +88,7 @@ impl Session {
         self.state = State::Connected;
         self.control(5, &ACK_WINDOW.to_be_bytes());
         self.control(6, &[ACK_WINDOW.to_be_bytes().as_slice(), &[2]].concat());
-        self.writer.set_chunk_size(CHUNK_SIZE, &mut self.out);
+        self.writer.set_chunk_size(CHUNK_SIZE, self.out.tail());
         let server = object([("fmsVer", "FMS/3,5,7,7009".into()), ("capabilities", 31.0.into())]);
         let mut status = object([
             ("level", "status".into()),

@@ -3,9 +3,12 @@
 //! It asks nobody and waits for nothing. When a client wants to publish or play, the session stops
 //! reading until it is told [`Session::accept`] or [`Session::refuse`], so no medium and no memory
 //! is taken from somebody without the right to it. Commands are in [`command`].
+//!
+//! This file is long because states and messages are read together.
 
 mod command;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -16,7 +19,9 @@ use super::capabilities::Capabilities;
 use super::chunk::{self, Message};
 use super::error::Error;
 use super::handshake::Handshake;
+use super::outbox::Outbox;
 use super::play::{self, Play};
+use super::units::Units;
 use crate::views::Takes;
 
 /// Bytes between acknowledgements in both directions until the client says otherwise.
@@ -119,7 +124,7 @@ pub(crate) struct Session {
     handshake: Handshake,
     reader: chunk::Reader,
     writer: chunk::Writer,
-    out: BytesMut,
+    out: Outbox,
     scratch: BytesMut,
     play: Play,
     app: String,
@@ -141,7 +146,7 @@ impl Session {
             handshake: Handshake::new(seed),
             reader: chunk::Reader::new(BEFORE_ACCESS),
             writer: chunk::Writer::new(),
-            out: BytesMut::new(),
+            out: Outbox::new(),
             scratch: BytesMut::new(),
             play: Play::new(Capabilities::default()),
             app: String::new(),
@@ -175,7 +180,7 @@ impl Session {
     }
 
     /// Bytes for the client, to be taken from the front as they are sent.
-    pub(crate) fn output(&mut self) -> &mut BytesMut {
+    pub(crate) fn output(&mut self) -> &mut Outbox {
         &mut self.out
     }
 
@@ -247,8 +252,8 @@ impl Session {
     pub(crate) fn send_tracks(&mut self, tracks: &Tracks) -> bool {
         let State::Playing(stream) = self.state else { return false };
         let (writer, out) = (&mut self.writer, &mut self.out);
-        self.play.tracks(tracks, &mut |kind, time, parts| {
-            writer.write(out, chunk_stream(kind), kind, stream, time, parts);
+        self.play.tracks(tracks, &mut |kind, time, head, body| {
+            writer.write_shared(out, chunk_stream(kind), kind, stream, time, head, body);
         })
     }
 
@@ -256,9 +261,14 @@ impl Session {
     pub(crate) fn send_packet(&mut self, packet: &Packet) {
         let State::Playing(stream) = self.state else { return };
         let (writer, out) = (&mut self.writer, &mut self.out);
-        self.play.packet(packet, &mut |kind, time, parts| {
-            writer.write(out, chunk_stream(kind), kind, stream, time, parts);
+        self.play.packet(packet, &mut |kind, time, head, body| {
+            writer.write_shared(out, chunk_stream(kind), kind, stream, time, head, body);
         });
+    }
+
+    /// Pictures are made once for this viewer and all others who share these.
+    pub(crate) fn share(&mut self, units: Arc<Units>) {
+        self.play.share(units);
     }
 
     /// A viewer has lost packets by being slow.
@@ -277,7 +287,7 @@ impl Session {
 
     fn advance(&mut self, now: Instant, input: &mut BytesMut) -> Result<Option<Event>, Error> {
         if self.state == State::Handshake {
-            if !self.handshake.handle(input, &mut self.out)? {
+            if !self.handshake.handle(input, self.out.tail())? {
                 return Ok(None);
             }
             self.state = State::Fresh;
@@ -355,7 +365,7 @@ impl Session {
     }
 
     fn control(&mut self, kind: u8, payload: &[u8]) {
-        self.writer.write(&mut self.out, CONTROL, kind, 0, 0, &[payload]);
+        self.writer.write(self.out.tail(), CONTROL, kind, 0, 0, &[payload]);
     }
 
     fn result(&mut self, transaction: f64, values: &[Value]) {
@@ -377,7 +387,7 @@ impl Session {
         self.scratch.clear();
         values.iter().for_each(|value| value.write(&mut self.scratch));
         let parts: &[&[u8]] = &[&self.scratch];
-        self.writer.write(&mut self.out, chunk_stream, kind, stream, 0, parts);
+        self.writer.write(self.out.tail(), chunk_stream, kind, stream, 0, parts);
     }
 }
 
