@@ -602,6 +602,28 @@ impl Reader {
         ring.ended.then_some(Item::End)
     }
 
+    /// The number of the packet that comes next. Packets of a stream are numbered without gaps.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// Goes on at the packet of this number, since others before it came in another way.
+    pub fn seek(&mut self, position: u64) {
+        self.next = position;
+    }
+
+    /// Another reader at the same place. It counts as nobody until [`Self::set_audience`].
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let (stream, renditions) = (Arc::clone(&self.stream), self.renditions.clone());
+        Self { stream, renditions, audience: 0, written: None, ..*self }
+    }
+
+    /// Whether the other reads the same stream and knows the same tracks.
+    pub fn matches(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.stream, &other.stream) && self.tracks_version == other.tracks_version
+    }
+
     /// Says how many people are behind this reader, where one reader serves many. It is 1 at first,
     /// and nobody for a [`Hub::tap`].
     pub fn set_audience(&mut self, count: u64) {

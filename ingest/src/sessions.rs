@@ -212,6 +212,11 @@ impl Open {
         self.entry.bytes_out.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Counts what goes to the peer in another task than the session's own.
+    pub(crate) fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.entry))
+    }
+
     /// The session publishes or reads from now on, as `user`. Of the URL's `query` what may be a
     /// credential is left out.
     pub fn begin(&mut self, state: SessionState, stream: StreamName, user: &str, query: &str) {
@@ -228,6 +233,16 @@ impl Open {
         if std::mem::take(&mut self.idle) {
             self.sessions.shared.idle.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// The counter of bytes that go to a session's peer.
+pub(crate) struct Meter(Arc<Entry>);
+
+impl Meter {
+    /// Counts bytes that went to it.
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.0.bytes_out.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

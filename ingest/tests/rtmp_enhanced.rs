@@ -185,9 +185,15 @@ async fn of_several_tracks_the_first_is_carried_and_the_others_are_counted() {
     let node = Node::start().await;
     let line = format!("-v error -re -i {} -map 0 -c copy -f flv {}", path.display(), node.url());
     let push = tokio::spawn(async move { run(&ffmpeg_9(), &line).await });
-    let (tracks, packets) = read_all(node.reader().await).await;
+    let reader = node.reader().await;
+    let line = format!("-v error -show_entries stream=codec_name,width -of csv=p=0 {}", node.url());
+    let seen = tokio::spawn(async move { run(Path::new("/usr/bin/ffprobe"), &line).await });
+    let (tracks, packets) = read_all(reader).await;
     let output = push.await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // A viewer finds one picture, the first, and one sound.
+    let seen = String::from_utf8(seen.await.unwrap().stdout).unwrap();
+    assert_eq!(seen.lines().collect::<Vec<_>>(), ["h264,320", "aac"]);
     assert_eq!(tracks.video.as_ref().unwrap().size.width, 320);
     let pictures = packets.iter().filter(|packet| packet.kind == TrackKind::Video).count();
     assert_eq!(pictures, PICTURES);

@@ -1,18 +1,17 @@
 //! `millstream bench`: measures this program as its users run it, in processes of its own.
 //!
 //! The generator is ffmpeg with a clip that was encoded beforehand, the viewer is a bare WHEP
-//! receiver of ours (or Chromium; a whole crowd of light ones in `whep`), and the nodes are children of this process on loopback. Where
-//! the system allows it, nodes and everything else run on different processor cores. A run in
-//! which the generator could not keep up is called void instead of being reported as a result.
+//! receiver of ours (or Chromium; a whole crowd of light ones in `whep` and `rtmp`), and the nodes
+//! are children of this process on loopback. Where the system allows it, nodes and everything else
+//! run on different processor cores. A run in which the generator could not keep up is called void
+//! instead of being reported as a result.
 
 mod chromium;
 mod clip;
-mod floor;
 mod glass;
 mod join;
 mod latency;
 mod peer;
-mod players;
 mod receiver;
 mod report;
 mod rig;
@@ -38,11 +37,11 @@ pub enum Bench {
     /// The bare sender of `whep`
     #[command(hide = true)]
     WhepFloor(whep::floor::Floor),
-    /// RTMP players of one stream on one core, beside a bare sender of the same bytes
+    /// RTMP players that one core of a gateway serves, beside a bare sender's floor
     Rtmp(rtmp::Rtmp),
-    /// The bare sender
+    /// The bare sender of `rtmp`
     #[command(hide = true)]
-    Floor(floor::Floor),
+    RtmpFloor(rtmp::floor::Floor),
 }
 
 /// Viewers who come late.
@@ -108,9 +107,6 @@ const RATE: u32 = 30;
 /// # Errors
 /// When it cannot be carried out, a program that it needs is missing, or the run was void.
 pub fn run(what: Bench) -> Result<()> {
-    if let Bench::Floor(floor) = &what {
-        return floor::run(floor);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -123,7 +119,7 @@ pub fn run(what: Bench) -> Result<()> {
             Bench::Whep(whep) => whep::run(&whep).await,
             Bench::WhepFloor(floor) => whep::floor::run(&floor),
             Bench::Rtmp(what) => rtmp::run(&what).await,
-            Bench::Floor(_) => Ok(()),
+            Bench::RtmpFloor(floor) => rtmp::floor::run(&floor),
         }
     })
 }

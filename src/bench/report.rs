@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 pub(super) struct Spread {
     /// How many.
     pub(super) count: usize,
-    p50: f64,
+    pub(super) p50: f64,
     p95: f64,
-    p99: f64,
+    pub(super) p99: f64,
     max: f64,
 }
 
@@ -21,18 +21,6 @@ impl Spread {
         // Nearest rank: the smallest value that so many are not above.
         let at = |share: f64| ms[((ms.len() as f64 * share).ceil() as usize).max(1) - 1];
         Some(Self { count: ms.len(), p50: at(0.5), p95: at(0.95), p99: at(0.99), max })
-    }
-}
-
-impl Spread {
-    /// The median in milliseconds.
-    pub(super) const fn p50(self) -> f64 {
-        self.p50
-    }
-
-    /// What one in a hundred is above, in milliseconds.
-    pub(super) const fn p99(self) -> f64 {
-        self.p99
     }
 }
 

@@ -274,21 +274,14 @@ pub(super) async fn step_aside(cores: &str) -> Result<String> {
 }
 
 /// A directory that goes with its owner.
-pub(super) struct Scratch(PathBuf);
+struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(super) fn new() -> Result<Self> {
+    fn new() -> Result<Self> {
         let name = format!("millstream-bench-{:08x}", rand::random::<u32>());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).with_context(|| path.display().to_string())?;
         Ok(Self(path))
-    }
-}
-
-impl Scratch {
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.0
     }
 }
 

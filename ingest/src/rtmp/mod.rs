@@ -1,11 +1,12 @@
 //! RTMP: publishers and viewers on port 1935, and on 1936 the same in TLS (RTMPS).
 //!
 //! This file and [`connection`] are the shell: a listener, and one task and one log span for each
-//! connection; [`client`] calls other servers. What is said and what it means is decided in the cores
+//! connection, and one task for many viewers ([`audience`]); [`client`] calls other servers. What is said and what it means is decided in the cores
 //! beside it, which do no input or output. Whatever a peer does ends its own connection at most, with
 //! a reason in the log.
 
 mod amf;
+mod audience;
 mod capabilities;
 mod chunk;
 mod client;
@@ -22,13 +23,11 @@ mod session;
 mod socket;
 mod units;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,9 +44,8 @@ pub use handshake::HandshakeError;
 use crate::auth::SharedAccess;
 use crate::counters::{add, counters};
 use crate::hub::Hub;
-use crate::name::StreamName;
 use crate::views::Views;
-use units::Units;
+use audience::Audiences;
 
 /// Pause after the system refused to accept, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -142,22 +140,7 @@ struct Shared {
     sessions: Sessions,
     /// `rtmp` or `rtmps`.
     protocol: &'static str,
-    /// Of each stream that is watched.
-    units: Mutex<HashMap<StreamName, Weak<Units>>>,
-}
-
-impl Shared {
-    /// What viewers of a stream share.
-    fn units(&self, name: &StreamName) -> Arc<Units> {
-        let mut all = self.units.lock();
-        if let Some(units) = all.get(name).and_then(Weak::upgrade) {
-            return units;
-        }
-        all.retain(|_, units| units.strong_count() > 0);
-        let units = Arc::<Units>::default();
-        all.insert(name.clone(), Arc::downgrade(&units));
-        units
-    }
+    audiences: Audiences,
 }
 
 impl Server {
@@ -176,8 +159,8 @@ impl Server {
         let local_addr = listener.local_addr()?;
         let protocol = if config.tls.is_some() { "rtmps" } else { "rtmp" };
         let sessions = Sessions::new(protocol);
-        let units = Mutex::default();
-        let shared = Shared { config, hub, access, views, counters, sessions, protocol, units };
+        let audiences = Audiences::default();
+        let shared = Shared { config, hub, access, views, counters, sessions, protocol, audiences };
         let shared = Arc::new(shared);
         Ok(Self { listener, local_addr, shared })
     }

@@ -41,7 +41,13 @@ pub(crate) struct Play {
     newest: u32,
     wants_key: bool,
     /// Pictures made for others too.
-    units: Arc<Units>,
+    units: Option<Arc<Units>>,
+}
+
+impl Default for Play {
+    fn default() -> Self {
+        Self::new(Capabilities::default())
+    }
 }
 
 impl Play {
@@ -54,13 +60,13 @@ impl Play {
             base: None,
             newest: 0,
             wants_key: true,
-            units: Arc::default(),
+            units: None,
         }
     }
 
     /// Shares the making of pictures with others who are sent the same stream.
     pub(crate) fn share(&mut self, units: Arc<Units>) {
-        self.units = units;
+        self.units = Some(units);
     }
 
     /// What the peer takes.
@@ -135,11 +141,15 @@ impl Play {
                 let [_, a, b, c] = composition.to_be_bytes();
                 let frame = if packet.key { 0x10 } else { 0x20 };
                 let unit = |drop: fn(u8) -> bool| {
-                    self.units.of(&packet.data, || {
+                    let make = || {
                         let mut unit = BytesMut::new();
                         push_length_prefixed(&mut unit, &packet.data, drop);
                         unit.freeze()
-                    })
+                    };
+                    match &self.units {
+                        Some(units) => units.of(&packet.data, make),
+                        None => make(),
+                    }
                 };
                 // Parameter sets are left out, since the sequence header has them.
                 match codec {

@@ -23,9 +23,15 @@ struct Outgoing {
     stream: u32,
 }
 
+impl Default for Writer {
+    fn default() -> Self {
+        Self { chunk_size: CHUNK_SIZE_START, streams: Vec::new() }
+    }
+}
+
 impl Writer {
     pub(crate) fn new() -> Self {
-        Self { chunk_size: CHUNK_SIZE_START, streams: Vec::new() }
+        Self::default()
     }
 
     /// Tells the peer of a new chunk size and uses it from there on.

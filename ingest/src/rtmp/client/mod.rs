@@ -9,6 +9,7 @@ pub(crate) mod address;
 pub(crate) mod call;
 pub(crate) mod login;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -274,7 +275,7 @@ impl Line {
                 let socket = crate::remote::secure(socket, host, options).await?;
                 Socket::Tls(Box::new(socket.into()))
             }
-            false => Socket::Plain(socket),
+            false => Socket::Plain(Arc::new(socket)),
         };
         let credentials = target.credentials();
         let credentials = credentials.map(|(user, password)| Credentials { user, password });

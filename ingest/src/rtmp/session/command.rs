@@ -84,11 +84,11 @@ impl Session {
         let encoding = facts.and_then(|facts| facts.get("objectEncoding"));
         let encoding = encoding.and_then(Value::as_number).unwrap_or(0.0);
         let takes = facts.map(Capabilities::of).unwrap_or_default();
-        self.play = Play::new(takes);
+        self.outlet.play = Play::new(takes);
         self.state = State::Connected;
         self.control(5, &ACK_WINDOW.to_be_bytes());
         self.control(6, &[ACK_WINDOW.to_be_bytes().as_slice(), &[2]].concat());
-        self.writer.set_chunk_size(CHUNK_SIZE, self.out.tail());
+        self.outlet.writer.set_chunk_size(CHUNK_SIZE, self.outlet.out.tail());
         let server = object([("fmsVer", "FMS/3,5,7,7009".into()), ("capabilities", 31.0.into())]);
         let mut status = object([
             ("level", "status".into()),
@@ -106,7 +106,7 @@ impl Session {
     /// Asks a client that can to come back, since the node stops (Enhanced RTMP v2, "Reconnect
     /// Request"). Without an address it comes back to the same one.
     pub(crate) fn request_reconnect(&mut self) {
-        if self.play.capabilities().reconnects() && self.state != State::Ended {
+        if self.outlet.play.capabilities().reconnects() && self.state != State::Ended {
             let (code, reason) = ("NetConnection.Connect.ReconnectRequest", "the node stops");
             self.status(0, "status", code, reason);
         }
@@ -131,7 +131,7 @@ impl Session {
             token: String::new(),
             query: String::new(),
             agent: self.agent.clone(),
-            takes: self.play.capabilities().takes(),
+            takes: self.outlet.play.capabilities().takes(),
         };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match name.as_ref() {

@@ -7,6 +7,7 @@
 //! This file is long because states and messages are read together.
 
 mod command;
+mod outlet;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,14 +16,14 @@ use bytes::BytesMut;
 use pipeline::{Packet, Tracks};
 
 use super::amf::{self, Value, object};
-use super::capabilities::Capabilities;
 use super::chunk::{self, Message};
 use super::error::Error;
 use super::handshake::Handshake;
 use super::outbox::Outbox;
-use super::play::{self, Play};
+use super::play;
 use super::units::Units;
 use crate::views::Takes;
+pub(crate) use outlet::Outlet;
 
 /// Bytes between acknowledgements in both directions until the client says otherwise.
 const ACK_WINDOW: u32 = 2_500_000;
@@ -123,10 +124,8 @@ pub(crate) struct Session {
     progress: Instant,
     handshake: Handshake,
     reader: chunk::Reader,
-    writer: chunk::Writer,
-    out: Outbox,
+    outlet: Outlet,
     scratch: BytesMut,
-    play: Play,
     app: String,
     tc_url: String,
     agent: String,
@@ -145,10 +144,8 @@ impl Session {
             progress: now,
             handshake: Handshake::new(seed),
             reader: chunk::Reader::new(BEFORE_ACCESS),
-            writer: chunk::Writer::new(),
-            out: Outbox::new(),
+            outlet: Outlet::default(),
             scratch: BytesMut::new(),
-            play: Play::new(Capabilities::default()),
             app: String::new(),
             tc_url: String::new(),
             agent: String::new(),
@@ -181,7 +178,7 @@ impl Session {
 
     /// Bytes for the client, to be taken from the front as they are sent.
     pub(crate) fn output(&mut self) -> &mut Outbox {
-        &mut self.out
+        self.outlet.output()
     }
 
     /// When [`Self::handle_timeout`] is to be called, if nothing else happens.
@@ -229,6 +226,7 @@ impl Session {
             }
             Role::Play => {
                 self.state = State::Playing(stream);
+                self.outlet.stream = stream;
                 self.status(stream, "status", "NetStream.Play.Reset", "playing");
                 self.status(stream, "status", "NetStream.Play.Start", "playing");
                 let access = [Value::from("|RtmpSampleAccess"), true.into(), true.into()];
@@ -250,30 +248,39 @@ impl Session {
 
     /// Tells a viewer what the following packets are. False when none of it can be carried.
     pub(crate) fn send_tracks(&mut self, tracks: &Tracks) -> bool {
-        let State::Playing(stream) = self.state else { return false };
-        let (writer, out) = (&mut self.writer, &mut self.out);
-        self.play.tracks(tracks, &mut |kind, time, head, body| {
-            writer.write_shared(out, chunk_stream(kind), kind, stream, time, head, body);
-        })
+        self.plays() && self.outlet.tracks(tracks)
     }
 
     /// Sends a packet to a viewer.
     pub(crate) fn send_packet(&mut self, packet: &Packet) {
-        let State::Playing(stream) = self.state else { return };
-        let (writer, out) = (&mut self.writer, &mut self.out);
-        self.play.packet(packet, &mut |kind, time, head, body| {
-            writer.write_shared(out, chunk_stream(kind), kind, stream, time, head, body);
-        });
+        if self.plays() {
+            self.outlet.packet(packet);
+        }
+    }
+
+    fn plays(&self) -> bool {
+        matches!(self.state, State::Playing(_))
+    }
+
+    /// Gives away the sending half of a viewer's session. Until it is back nothing can be said and
+    /// nothing may be handled.
+    pub(crate) fn take_outlet(&mut self) -> Outlet {
+        std::mem::take(&mut self.outlet)
+    }
+
+    /// Takes it back.
+    pub(crate) fn put_outlet(&mut self, outlet: Outlet) {
+        self.outlet = outlet;
     }
 
     /// Pictures are made once for this viewer and all others who share these.
     pub(crate) fn share(&mut self, units: Arc<Units>) {
-        self.play.share(units);
+        self.outlet.play.share(units);
     }
 
     /// A viewer has lost packets by being slow.
     pub(crate) fn lagged(&mut self) {
-        self.play.lagged();
+        self.outlet.play.lagged();
     }
 
     /// Tells a viewer that the stream is over.
@@ -287,7 +294,7 @@ impl Session {
 
     fn advance(&mut self, now: Instant, input: &mut BytesMut) -> Result<Option<Event>, Error> {
         if self.state == State::Handshake {
-            if !self.handshake.handle(input, self.out.tail())? {
+            if !self.handshake.handle(input, self.outlet.out.tail())? {
                 return Ok(None);
             }
             self.state = State::Fresh;
@@ -365,7 +372,7 @@ impl Session {
     }
 
     fn control(&mut self, kind: u8, payload: &[u8]) {
-        self.writer.write(self.out.tail(), CONTROL, kind, 0, 0, &[payload]);
+        self.outlet.writer.write(self.outlet.out.tail(), CONTROL, kind, 0, 0, &[payload]);
     }
 
     fn result(&mut self, transaction: f64, values: &[Value]) {
@@ -387,21 +394,13 @@ impl Session {
         self.scratch.clear();
         values.iter().for_each(|value| value.write(&mut self.scratch));
         let parts: &[&[u8]] = &[&self.scratch];
-        self.writer.write(self.out.tail(), chunk_stream, kind, stream, 0, parts);
+        self.outlet.writer.write(self.outlet.out.tail(), chunk_stream, kind, stream, 0, parts);
     }
 }
 
 fn early(command: &str) -> Error {
     let command = command.chars().take(64).collect();
     Error::Command { command, reason: "it came before what has to precede it" }
-}
-
-fn chunk_stream(kind: u8) -> u8 {
-    match kind {
-        play::AUDIO => SOUND,
-        play::VIDEO => PICTURE,
-        _ => STATUS,
-    }
 }
 
 #[cfg(test)]

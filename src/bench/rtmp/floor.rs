@@ -1,5 +1,5 @@
 //! The least that sending can cost: one thread that writes the same bytes at the same pace to every
-//! socket that has connected, and does nothing else. [`super::rtmp`] measures beside it.
+//! socket that has connected, and does nothing else.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 
-use super::players::{picture, picture_bytes, stamp};
-use super::rtmp::RATE;
+use super::RATE;
+use super::mark::{picture, picture_bytes, stamp};
 
 /// How it sends.
 #[derive(Args, Clone, Debug)]
@@ -27,7 +27,7 @@ const ACCEPT_EVERY: Duration = Duration::from_millis(5);
 
 /// Sends until it is killed.
 #[allow(clippy::print_stdout, reason = "whoever started it reads where it listens")]
-pub(super) fn run(what: &Floor) -> Result<()> {
+pub(in super::super) fn run(what: &Floor) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     println!("rtmp://{}", listener.local_addr()?);

@@ -1,8 +1,7 @@
 //! The life of one connection: bytes between the socket and the [`Session`], wishes to the owner
-//! of the node, media between the session and the hub.
-//!
-//! This file is long because the loop of a connection and the limits on each of its waits are
-//! read together.
+//! of the node, a publisher's media into the hub. Viewers are in [`viewer`].
+
+mod viewer;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -23,7 +22,7 @@ use super::session::{Event, Limits, Role, Session, Wish};
 use super::socket::Socket;
 use super::{Shared, add};
 use crate::auth::{Action, Grant, Request};
-use crate::hub::{Item, Publisher, Reader, Writer};
+use crate::hub::{Publisher, Writer};
 use crate::name::StreamName;
 use crate::sessions::{Open, SessionState};
 use crate::views::ViewError;
@@ -33,9 +32,6 @@ const READ_BEFORE_ACCESS: usize = 4 << 10;
 
 /// Read buffer of a publisher, in bytes.
 const READ_PUBLISHER: usize = 64 << 10;
-
-/// A viewer is sent this many bytes at once, if they are there.
-const WRITE_BATCH: usize = 64 << 10;
 
 /// Broken media messages in a row that end a publisher.
 const BROKEN_MAX: u32 = 100;
@@ -101,14 +97,6 @@ struct Connection {
     session: Session,
     input: BytesMut,
     timer: Pin<Box<Sleep>>,
-}
-
-/// What a wait ended with.
-enum Woken {
-    /// So many bytes came; 0 at the end of the connection.
-    Read(usize),
-    /// There is something for the viewer.
-    Item(Item),
 }
 
 fn now() -> Instant {
@@ -309,71 +297,6 @@ impl Connection {
         }
     }
 
-    async fn play(&mut self, mut reader: Reader) -> Result<(), Error> {
-        self.session.accept(now());
-        self.session.share(self.shared.units(reader.name()));
-        info!("RTMP viewer accepted");
-        self.flush().await?;
-        // What is cached is sent at once; what is live may wait for more.
-        let (merge, mut live) = (self.shared.config.merge, false);
-        loop {
-            match self.wait_item(&mut reader).await? {
-                Woken::Read(0) => return Ok(()),
-                Woken::Read(_) => {
-                    while let Some(event) = self.session.handle(now(), &mut self.input)? {
-                        if event == Event::End {
-                            return Ok(());
-                        }
-                    }
-                }
-                Woken::Item(item) => {
-                    if live && !merge.is_zero() {
-                        tokio::select! {
-                            () = self.open.cancel().cancelled() => return Err(self.cancelled()),
-                            () = tokio::time::sleep(merge) => {}
-                        }
-                    }
-                    let mut next = Some(item);
-                    let mut room = true;
-                    while let Some(item) = next {
-                        if !self.item(item).await? {
-                            return Ok(());
-                        }
-                        room = self.session.output().len() < WRITE_BATCH;
-                        next = if room { reader.try_next() } else { None };
-                    }
-                    live = room;
-                }
-            }
-            self.flush().await?;
-        }
-    }
-
-    /// Gives one item to the viewer; false at the end.
-    async fn item(&mut self, item: Item) -> Result<bool, Error> {
-        match item {
-            Item::Tracks(tracks) => {
-                if !self.session.send_tracks(&tracks) {
-                    add(&self.shared.counters.refused, 1);
-                    self.session.end("the stream has nothing that RTMP can carry");
-                    self.hang_up().await;
-                    return Err(Error::Refused("no track that RTMP can carry".into()));
-                }
-            }
-            Item::Packet(packet) => self.session.send_packet(&packet),
-            Item::Lagged(packets) => {
-                debug!(packets, "RTMP viewer was too slow");
-                self.session.lagged();
-            }
-            Item::End => {
-                self.session.end("the stream has ended");
-                self.hang_up().await;
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// Waits for bytes. The timer is put off only when it fires, not with each read.
     async fn read(&mut self, writer: Option<&Writer>, room: usize) -> Result<usize, Error> {
         if self.session.next_timeout().is_some_and(|next| self.timer.deadline() > next.into()) {
@@ -401,18 +324,6 @@ impl Connection {
             self.count_in(count);
             return Ok(count);
         }
-    }
-
-    async fn wait_item(&mut self, reader: &mut Reader) -> Result<Woken, Error> {
-        self.input.reserve(READ_BEFORE_ACCESS);
-        let count = tokio::select! {
-            biased;
-            () = self.open.cancel().cancelled() => return Err(self.cancelled()),
-            count = self.socket.read_buf(&mut self.input) => count?,
-            item = reader.next() => return Ok(Woken::Item(item)),
-        };
-        self.count_in(count);
-        Ok(Woken::Read(count))
     }
 
     fn count_in(&self, count: usize) {
