@@ -40,7 +40,7 @@ fn what_makes_no_store_is_named_without_its_value() {
         ("gs://bucket", &[("region", "hush")], "options.region"),
         ("file:///srv", &[("region", "hush")], "options.region"),
     ] {
-        let error = format!("{:#}", open(&settings(url, options)).err().expect(url));
+        let error = format!("{:#}", open(&settings(url, options)).expect_err(url));
         assert!(error.contains(wanted) && !error.contains("hush"), "{url}: {error}");
     }
 }
