@@ -135,7 +135,9 @@ fn the_whep_bench_runs_small_and_tells_its_figures() {
     let rate = figure("mbit_per_s_viewer");
     assert!((0.3..1.0).contains(&rate), "{rate}\n{errors}");
     assert!(figure("viewers_per_core") > 1.0);
-    assert!(figure("times_floor") > 0.0);
+    // The system counts CPU time in ticks: the floor of six viewers may take less than one.
+    let floor = lines.iter().find(|line| line["figure"] == "times_floor").unwrap();
+    assert!(floor["median"].as_f64().is_none_or(|times| times > 0.0), "{floor}");
     assert!(figure("packets_per_send") > 1.0, "pictures leave in one call");
     let delay = lines.iter().find(|line| line["hop"] == "millstream.delay").unwrap();
     // 6 viewers, 2 s of 30 pictures.

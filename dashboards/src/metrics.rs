@@ -25,7 +25,7 @@ pub const PREFIX: &str = "millstream_";
 const NAME_BYTES_MAX: usize = 100;
 
 /// Words of which every name has one: the unit of its value, or the thing that is counted.
-const UNITS: [&str; 29] = [
+const UNITS: [&str; 30] = [
     "bits",
     "bytes",
     "clients",
@@ -40,6 +40,7 @@ const UNITS: [&str; 29] = [
     "pixels",
     "ratio",
     "readers",
+    "results",
     "receipts",
     "retries",
     "rounds",
