@@ -18,14 +18,16 @@ mod sessions;
 mod settings;
 
 use axum::Router;
+use axum::http::Uri;
 use axum::response::Json;
-use axum::routing::get;
+use axum::routing::{any, get};
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::status::Parts;
+use answer::Problem;
 
 pub(crate) use node::update;
 pub(crate) use sessions::{Reader, readers};
@@ -92,7 +94,15 @@ pub fn router() -> Router<Parts> {
     let document = std::sync::Arc::new(document);
     let streams = get(node::stream_get).post(node::stream_post);
     let router = router.route("/v1/streams/{*path}", streams);
-    router.route("/openapi.json", get(async move || Json((*document).clone())))
+    router
+        .route("/openapi.json", get(async move || Json((*document).clone())))
+        .route("/v1/{*rest}", any(unknown))
+        .route("/v3/{*rest}", any(unknown))
+}
+
+/// What is asked for where there is nothing, in the form of all other errors.
+async fn unknown(uri: Uri) -> Problem {
+    Problem::not_found(format!("there is no {}; /openapi.json lists what there is", uri.path()))
 }
 
 /// The document, as `docs/openapi.json` has it.

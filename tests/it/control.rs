@@ -169,6 +169,12 @@ async fn every_list_is_there_and_answers_as_the_document_says() {
         assert_eq!(api.get(&get, "nobody").await.0, StatusCode::NOT_FOUND, "{kind}");
     }
     assert_eq!(api.get("/v3/paths/list?itemsPerPage=0", "").await.0, StatusCode::BAD_REQUEST);
+    for nothing in ["v3/nothing", "v1/nothing/at/all"] {
+        let answer = node.client.get(node.admin(nothing)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+        let said: Value = answer.json().await.unwrap();
+        assert!(said["error"].as_str().unwrap().contains(nothing), "{said}");
+    }
     let (_, cam) = api.get("/v3/paths/get/{name}", "cam").await;
     assert_eq!((&cam["confName"], &cam["ready"]), (&json!("cam"), &json!(false)));
     node.stop().await;

@@ -196,7 +196,7 @@ async fn of_a_simulcast_publisher_a_narrow_way_gets_the_small_coding_and_a_wide_
     // What the large one needs does not fit through the narrow way, the small one does twice.
     let layers = json!([
         { "rid": "h", "maxBitrate": 1_200_000 },
-        { "rid": "l", "maxBitrate": 120_000, "scaleResolutionDownBy": 2 },
+        { "rid": "l", "maxBitrate": 60_000, "scaleResolutionDownBy": 2 },
     ]);
     let whip = node.http("cam/whip");
     browser.ask("publish", "camera", json!({ "whip": whip, "layers": layers })).await;
@@ -206,7 +206,7 @@ async fn of_a_simulcast_publisher_a_narrow_way_gets_the_small_coding_and_a_wide_
     .await;
     let far = node.node.addresses().webrtc.unwrap();
     let wire = Way { queue: Duration::from_millis(400), ..Way::of(10) };
-    let link = Link::start(far, 7, wire, Way { rate: Some(45_000), ..wire });
+    let link = Link::start(far, 7, wire, Way { rate: Some(16_000), ..wire });
     let whep = node.http("cam/whep?transport=udp");
     browser.watch("wide", &whep).await;
     let narrow = json!({ "whep": whep, "via": link.addr().to_string() });
