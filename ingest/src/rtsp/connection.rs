@@ -56,7 +56,14 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long after the last datagram of media goodbye is said: players read what is said on the
 /// ports of RTCP first, and would not read the rest.
-const FAREWELL_DELAY: Duration = Duration::from_millis(300);
+const FAREWELL_DELAY: Duration = Duration::from_secs(1);
+
+/// Datagrams and the connection are different roads, and a publisher's goodbye may overtake its
+/// last pictures: those are waited for until so many such times in a row brought none ...
+const REST_QUIET: (u32, Duration) = (2, Duration::from_millis(25));
+
+/// ... or this time is over.
+const REST_LIMIT: Duration = Duration::from_millis(200);
 
 pub(super) struct Connection<S> {
     shared: Arc<Shared>,
@@ -214,6 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 match self.session.handle(arrived, &mut self.input) {
                     Ok(None) => break,
                     Ok(Some(Event::End)) => {
+                        self.rest().await?;
                         // The name is free from here on.
                         self.role = Role::None;
                         self.hang_up().await;
@@ -228,7 +236,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             self.flush().await?;
             match self.wait().await? {
-                Woken::Read(0) => return self.reason(),
+                Woken::Read(0) => {
+                    self.rest().await?;
+                    return self.reason();
+                }
                 Woken::Read(_) => {}
                 Woken::Datagram(datagram) => self.datagram(datagram)?,
                 Woken::Item(item) => self.items(item).await?,
@@ -497,6 +508,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             return Ok(());
         }
         self.rtp(datagram.medium, &datagram.packet, arrived)
+    }
+
+    /// Takes what a publisher that has said goodbye sent before.
+    async fn rest(&mut self) -> Result<(), Error> {
+        if self.ports.iter().all(Option::is_none) || !matches!(self.role, Role::Writes(_)) {
+            return Ok(());
+        }
+        let (rounds, quiet) = REST_QUIET;
+        let (end, mut left) = (now() + REST_LIMIT, rounds);
+        while left > 0 && now() < end {
+            match tokio::time::timeout(quiet, self.datagrams.1.recv()).await {
+                Ok(Some(datagram)) => {
+                    self.datagram(datagram)?;
+                    left = rounds;
+                }
+                _ => left -= 1,
+            }
+        }
+        // Gives up what is missing before the last ones.
+        self.reports();
+        Ok(())
     }
 
     fn rtp(&mut self, medium: usize, packet: &Bytes, arrived: Instant) -> Result<(), Error> {

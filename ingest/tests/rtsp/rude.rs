@@ -143,20 +143,40 @@ async fn a_second_setup_of_a_medium_leaves_the_first_as_it_is() {
     node.stop().await;
 }
 
+/// Ports for RTP and RTCP, and the transport that names them.
+async fn ports() -> ([UdpSocket; 2], String) {
+    let socket = async || UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let sockets = [socket().await, socket().await];
+    let [rtp, rtcp] = sockets.each_ref().map(|socket| socket.local_addr().unwrap().port());
+    (sockets, format!("RTP/AVP;unicast;client_port={rtp}-{rtcp};mode=record"))
+}
+
+#[tokio::test]
+async fn what_a_goodbye_overtakes_on_its_way_is_still_taken() {
+    let node = Node::start(|_| {}).await;
+    let ([rtp_port, _rtcp_port], transport) = ports().await;
+    let (mut publisher, _) = Client::publish(node.addr, "room", &transport).await;
+    let to = ("127.0.0.1", node.udp.0);
+    rtp_port.send_to(&rtp(1), to).await.unwrap();
+    let mut reader = node.reader("room").await;
+    let first = frame(&mut reader).await;
+    publisher.send(b"TEARDOWN rtsp://h/room RTSP/1.0\r\nCSeq: 9\r\n\r\n").await;
+    // The third is lost.
+    for number in [2, 4] {
+        rtp_port.send_to(&rtp(number), to).await.unwrap();
+    }
+    assert_eq!(frame(&mut reader).await, first + 1800);
+    assert_eq!(frame(&mut reader).await, first + 5400);
+    let end = tokio::time::timeout(PATIENCE, reader.next()).await;
+    assert!(matches!(end, Ok(Item::End)), "{end:?}");
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn only_datagrams_of_the_client_s_own_ports_are_heard() {
     let node = Node::start(|_| {}).await;
-    let own = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0"));
-    let [rtp_port, rtcp_port] = futures_util::future::join_all(own)
-        .await
-        .into_iter()
-        .map(Result::unwrap)
-        .collect::<Vec<_>>()
-        .try_into()
-        .unwrap();
+    let ([rtp_port, rtcp_port], transport) = ports().await;
     let numbers = [&rtp_port, &rtcp_port].map(|socket| socket.local_addr().unwrap().port());
-    let transport =
-        format!("RTP/AVP;unicast;client_port={}-{};mode=record", numbers[0], numbers[1]);
     let (mut publisher, _) = Client::publish(node.addr, "room", &transport).await;
     let to = ("127.0.0.1", node.udp.0);
     rtp_port.send_to(&rtp(1), to).await.unwrap();
