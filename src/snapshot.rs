@@ -16,9 +16,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use image::codecs::jpeg::JpegEncoder;
 use ingest::StreamName;
-use ingest::auth::{self, Action, Credentials, SharedAccess};
+use ingest::auth::{self, Action, SharedAccess};
 use ingest::hub::{Hub, Item, Start};
-use ingest::sessions::new_id;
 use parking_lot::Mutex;
 use pipeline::color::Converter;
 use pipeline::frame::Surface;
@@ -48,9 +47,6 @@ const KEPT_MAX: usize = 256;
 
 /// Of 100.
 const QUALITY: u8 = 85;
-
-/// Characters of a client's name for itself that are kept.
-const USER_AGENT_MAX: usize = 256;
 
 type Slot = Arc<AsyncMutex<Option<(Instant, Bytes)>>>;
 
@@ -250,20 +246,8 @@ impl Snapshots {
         query: &str,
         headers: &HeaderMap,
     ) -> Result<StreamName, Box<Response>> {
-        let found = Credentials::of(headers, query);
-        let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        let question = auth::Request {
-            action: Action::Read,
-            name,
-            protocol: "snapshot",
-            id: new_id(),
-            ip: peer.ip().to_canonical(),
-            user: found.user,
-            password: found.password,
-            token: found.token,
-            query: query.to_owned(),
-            user_agent: agent.unwrap_or_default().chars().take(USER_AGENT_MAX).collect(),
-        };
+        let question =
+            auth::Request::over_http(Action::Read, name, "snapshot", peer.ip(), headers, query);
         self.access.check(question).await.map(|grant| grant.name).map_err(|refusal| {
             let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"millstream\"")];
             Box::new(match refusal.ask_credentials {

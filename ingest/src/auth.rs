@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use http::header::USER_AGENT;
 
+pub use crate::credentials::Credentials;
 use crate::name::StreamName;
-pub use crate::webrtc::credentials::Credentials;
+use crate::sessions::new_id;
 
 /// What somebody wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,36 @@ pub struct Request {
     pub query: String,
     /// The client's name for itself, or empty.
     pub user_agent: String,
+}
+
+/// The longest name of a client program that is kept, in characters.
+const USER_AGENT_MAX: usize = 256;
+
+impl Request {
+    /// What an HTTP request asks for, under an id of its own.
+    pub fn over_http(
+        action: Action,
+        name: StreamName,
+        protocol: &'static str,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        query: &str,
+    ) -> Self {
+        let found = Credentials::of(headers, query);
+        let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        Self {
+            action,
+            name,
+            protocol,
+            id: new_id(),
+            ip: peer.to_canonical(),
+            user: found.user,
+            password: found.password,
+            token: found.token,
+            query: query.to_owned(),
+            user_agent: agent.unwrap_or_default().chars().take(USER_AGENT_MAX).collect(),
+        }
+    }
 }
 
 /// Why it is not allowed. The text is for the log; peers are told no more than "not allowed".

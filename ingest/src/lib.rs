@@ -8,6 +8,7 @@
 
 pub mod auth;
 mod counters;
+mod credentials;
 pub mod file;
 #[doc(hidden)]
 pub mod fuzz;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN,
-    RETRY_AFTER, USER_AGENT, VARY, WWW_AUTHENTICATE,
+    RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -25,16 +25,11 @@ use super::request::{BadDirective, Directives, File, Piece, Route};
 use super::segmenter::Format;
 use crate::auth::{self, Action};
 use crate::name::StreamName;
-use crate::sessions::new_id;
 use crate::views::ViewError;
-use crate::webrtc::credentials::Credentials;
 
 /// How long the first player of a stream waits for its first segment. Longer than the distance of
 /// key pictures of most encoders.
 const READY_MAX: Duration = Duration::from_secs(20);
-
-/// Bytes of a client's name for itself that are kept.
-const USER_AGENT_MAX: usize = 256;
 
 /// What a client that came too early or too much is told to wait, in seconds.
 const RETRY_AFTER_S: &str = "2";
@@ -200,20 +195,8 @@ async fn session(
         }
     }
     let Head { query, headers, peer } = head;
-    let found = Credentials::of(headers, query);
-    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-    let question = auth::Request {
-        action: Action::Read,
-        name: name.clone(),
-        protocol: "hls",
-        id: new_id(),
-        ip: peer.ip().to_canonical(),
-        user: found.user,
-        password: found.password,
-        token: found.token,
-        query: query.clone(),
-        user_agent: agent.unwrap_or_default().chars().take(USER_AGENT_MAX).collect(),
-    };
+    let question =
+        auth::Request::over_http(Action::Read, name.clone(), "hls", peer.ip(), headers, query);
     let grant = server.shared.access.check(question.clone()).await.map_err(|refusal| {
         tracing::info!(stream = %name, %peer, %refusal, "hls refused");
         let mut response = match refusal.ask_credentials {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::RANGE;
-use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use url::Url;
 
@@ -20,9 +19,6 @@ const SEGMENT_BYTES_MAX: usize = 50_000_000;
 /// From the question to the last byte of a segment.
 const SEGMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Redirects that are followed.
-const REDIRECTS_MAX: usize = 5;
-
 /// Gets what a playlist names.
 pub(super) struct Fetch {
     client: Client,
@@ -35,15 +31,11 @@ pub(super) struct Fetch {
 
 impl Fetch {
     pub(super) fn new(target: &Target, options: &Options) -> Result<Self, Error> {
-        let config = options.trust.client_config(&[b"h2", b"http/1.1"]);
-        let config = config.map_err(|why| target.fault(why))?;
-        let client = Client::builder()
-            .tls_backend_preconfigured(config)
-            .redirect(Policy::limited(REDIRECTS_MAX))
-            .connect_timeout(options.connect_timeout)
+        let client = options
+            .http_client(target)?
             .build()
             .map_err(|error| Error::protocol("making an HTTP client", error))?;
-        let bearer = Some(options.bearer.0.clone()).filter(|bearer| !bearer.is_empty());
+        let bearer = options.bearer();
         let (origin, basic) = (target.url().origin(), target.credentials());
         Ok(Self { client, limit: options.connect_timeout, bearer, origin, basic })
     }

@@ -16,8 +16,7 @@ use axum::extract::{ConnectInfo, Query, RawQuery, State};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, HOST, RANGE, RETRY_AFTER, USER_AGENT,
-    WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, HOST, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -25,18 +24,15 @@ use tokio::sync::Semaphore;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::{Moment, Recordings, range, send};
-use crate::auth::{self, Action, Credentials, SharedAccess};
+use crate::auth::{self, Action, SharedAccess};
 use crate::name::StreamName;
-use crate::sessions::{new_id, without_secrets};
+use crate::sessions::without_secrets;
 
 /// The longest range that is sent at once: a day.
 pub(super) const DURATION_MAX: Duration = Duration::from_secs(86_400);
 
 /// Ranges listed at once, the newest ones.
 const LIST_MAX: usize = 10_000;
-
-/// Characters of a client's name for itself that are kept.
-const USER_AGENT_MAX: usize = 256;
 
 /// Seconds after which a client is to ask again.
 const RETRY_AFTER_S: &str = "2";
@@ -190,20 +186,8 @@ async fn admit(
     headers: &HeaderMap,
 ) -> Result<StreamName, Refused> {
     let name = StreamName::parse(path).map_err(|error| bad(&error.to_string()))?;
-    let found = Credentials::of(headers, query);
-    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-    let question = auth::Request {
-        action: Action::Playback,
-        name,
-        protocol: "playback",
-        id: new_id(),
-        ip: peer.ip().to_canonical(),
-        user: found.user,
-        password: found.password,
-        token: found.token,
-        query: query.to_owned(),
-        user_agent: agent.unwrap_or_default().chars().take(USER_AGENT_MAX).collect(),
-    };
+    let question =
+        auth::Request::over_http(Action::Playback, name, "playback", peer.ip(), headers, query);
     match face.access.check(question).await {
         Ok(grant) => Ok(grant.name),
         Err(refusal) => {

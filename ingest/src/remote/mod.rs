@@ -80,6 +80,26 @@ impl Default for Options {
     }
 }
 
+/// Redirects that are followed over HTTP.
+const REDIRECTS_MAX: usize = 5;
+
+impl Options {
+    /// An HTTP client for `target`, to be finished: it believes whom the options do.
+    pub(crate) fn http_client(&self, target: &Target) -> Result<reqwest::ClientBuilder, Error> {
+        let config = self.trust.client_config(&[b"h2", b"http/1.1"]);
+        let config = config.map_err(|why| target.fault(why))?;
+        Ok(reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
+            .connect_timeout(self.connect_timeout))
+    }
+
+    /// The token for protocols over HTTP, if there is one.
+    pub(crate) fn bearer(&self) -> Option<String> {
+        Some(self.bearer.0.clone()).filter(|bearer| !bearer.is_empty())
+    }
+}
+
 /// A text that no log may show.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(pub String);

@@ -15,7 +15,7 @@ use axum::response::Response;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE,
-    ETAG, IF_MATCH, LINK, LOCATION, ORIGIN, RETRY_AFTER, USER_AGENT, VARY, WWW_AUTHENTICATE,
+    ETAG, IF_MATCH, LINK, LOCATION, ORIGIN, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pipeline::Codec;
@@ -24,7 +24,6 @@ use tokio::sync::oneshot;
 use super::admission::Full;
 use super::answer::{self, Coded, Local};
 use super::counters;
-use super::credentials::Credentials;
 use super::formats;
 use super::ice;
 use super::layer::{self, RELATION};
@@ -53,9 +52,6 @@ const DESCRIBED_EVERY: Duration = Duration::from_millis(20);
 
 /// What a client that came too early or too much is told to wait, in seconds.
 const RETRY_AFTER_S: u64 = 2;
-
-/// Bytes of a client's name for itself that are kept.
-const USER_AGENT_MAX: usize = 256;
 
 pub(super) fn router(server: Server) -> Router {
     Router::new().fallback(handle).with_state(server)
@@ -183,21 +179,12 @@ async fn post(
     let transports = ice::Transports::of_query(query, shared.config.tcp)
         .map_err(|text| Problem::new(StatusCode::BAD_REQUEST, text))?;
     let id = ice::secret()[..16].to_owned();
-    let user_agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
-    let user_agent: String = user_agent.unwrap_or_default().chars().take(USER_AGENT_MAX).collect();
-    let found = Credentials::of(&parts.headers, query);
+    let action = if role == Role::Publisher { Action::Publish } else { Action::Read };
     let question = auth::Request {
-        action: if role == Role::Publisher { Action::Publish } else { Action::Read },
-        name: name.clone(),
-        protocol: "webrtc",
         id: id.clone(),
-        ip: peer.ip().to_canonical(),
-        user: found.user,
-        password: found.password,
-        token: found.token,
-        query: query.to_owned(),
-        user_agent: user_agent.clone(),
+        ..auth::Request::over_http(action, name.clone(), "webrtc", peer.ip(), &parts.headers, query)
     };
+    let user_agent = question.user_agent.clone();
     let steering = auth::Request {
         action: Action::Publish,
         name: name.source().unwrap_or_else(|| name.clone()),

@@ -22,7 +22,6 @@ mod admission;
 mod answer;
 mod channels;
 mod counters;
-pub(crate) mod credentials;
 mod dtls;
 mod end;
 mod events;

@@ -2,14 +2,10 @@
 //! at its end (RFC 9725 4.2 to 4.5).
 
 use reqwest::header::{CONTENT_TYPE, LOCATION};
-use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 
 use crate::remote::{Error, Options, Target};
 use crate::webrtc::sdp::SDP_BYTES_MAX;
-
-/// Redirects that are followed.
-const REDIRECTS_MAX: usize = 5;
 
 /// Characters of a refusal that are repeated.
 const REASON_MAX: usize = 200;
@@ -26,12 +22,8 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(target: &Target, options: &Options) -> Result<Self, Error> {
-        let config = options.trust.client_config(&[b"h2", b"http/1.1"]);
-        let config = config.map_err(|why| target.fault(why))?;
-        let client = Client::builder()
-            .tls_backend_preconfigured(config)
-            .redirect(Policy::limited(REDIRECTS_MAX))
-            .connect_timeout(options.connect_timeout)
+        let client = options
+            .http_client(target)?
             .timeout(options.connect_timeout)
             .build()
             .map_err(|error| Error::protocol("making an HTTP client", error))?;
@@ -40,7 +32,7 @@ impl Http {
         let mut url = Url::parse(&text).map_err(|error| target.fault(error.to_string()))?;
         let basic = target.credentials();
         let _ = (url.set_username(""), url.set_password(None));
-        let bearer = Some(options.bearer.0.clone()).filter(|bearer| !bearer.is_empty());
+        let bearer = options.bearer();
         Ok(Self { client, url, bearer, basic })
     }
 
