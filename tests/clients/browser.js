@@ -8,6 +8,7 @@
 //   "layers":[{"rid":"h"},...] with "publish": the encodings of simulcast
 //   "via":"127.0.0.1:4711" with "watch": media over this UDP address only
 //   {"do":"scale","page":"a","by":2}                             the pictures of "publish"
+//   {"do":"restart","page":"a"}                                  ICE of "watch" or "publish" anew
 //   {"do":"tell","page":"a","text":"..."}                        on the data channel of "watch"
 //       with "blocked": true no WebRTC media gets through in either direction
 //   {"do":"hls","page":"a","url":"http://.../cam/index.m3u8"}    a bare hls.js
@@ -21,37 +22,8 @@ const readline = require("node:readline");
 const { chromium } = require("playwright-core");
 
 const say = (event) => process.stdout.write(JSON.stringify(event) + "\n");
-const card = fs.readFileSync(path.join(__dirname, "card.js"), "utf8");
-
-// Inside the page: negotiates over HTTP and gives the session away.
-const negotiate = `window.negotiate = async (pc, url, via) => {
-  const offer = await pc.createOffer();
-  await pc.setLocalDescription(offer);
-  if (pc.iceGatheringState !== "complete") {
-    await new Promise((done) => {
-      pc.onicegatheringstatechange = () => pc.iceGatheringState === "complete" && done();
-      setTimeout(done, 2000);
-    });
-  }
-  const headers = { "content-type": "application/sdp" };
-  const answer = await fetch(url, { method: "POST", headers, body: pc.localDescription.sdp });
-  const text = await answer.text();
-  if (answer.status !== 201) throw new Error(answer.status + " " + text);
-  const [host, port] = (via ?? "").split(":");
-  const other = (line) => line.replace(/^(a=candidate:\\S+ \\d+ udp \\d+) \\S+ \\d+/i, "$1 " + host + " " + port);
-  const there = (line) => !/^a=candidate:.* tcp /i.test(line);
-  const sdp = via ? text.split("\\r\\n").filter(there).map(other).join("\\r\\n") : text;
-  await pc.setRemoteDescription({ type: "answer", sdp });
-  window.session = new URL(answer.headers.get("location"), url).href;
-  pc.onconnectionstatechange = () => report({ state: pc.connectionState });
-  report({ state: pc.connectionState });
-  window.pc = pc;
-};
-window.hangUp = async () => {
-  if (window.session) await fetch(window.session, { method: "DELETE" });
-  window.pc?.close();
-};
-window.codecs = (kind, name) => kind.getCapabilities("video").codecs.filter((c) => c.mimeType === "video/" + name);`;
+const read = (name) => fs.readFileSync(path.join(__dirname, name), "utf8");
+const [card, session] = [read("card.js"), read("session.js")];
 
 async function main() {
   const browser = await chromium.launch({
@@ -73,8 +45,8 @@ async function main() {
     await page.route(origin + "/blank", (route) =>
       route.fulfill({ contentType: "text/html", body: "<!doctype html><title>blank</title>" }));
     await page.goto(origin + "/blank");
-    await page.evaluate(negotiate);
-    if (!(await page.evaluate("codecs(RTCRtpReceiver, 'H264').length"))) throw new Error("Chromium lacks H.264");
+    await page.evaluate(session);
+    if (!(await page.evaluate("codings()")).includes("video/H264")) throw new Error("Chromium lacks H.264");
     return page;
   }
 
@@ -96,27 +68,7 @@ async function main() {
     async watch({ page: name, whep, codec, via }) {
       const page = await blank(name, whep);
       await page.evaluate(card);
-      await page.evaluate(async ([url, codec, via]) => {
-        const pc = new RTCPeerConnection();
-        const picture = pc.addTransceiver("video", { direction: "recvonly" });
-        if (codec) picture.setCodecPreferences(codecs(RTCRtpReceiver, codec));
-        pc.addTransceiver("audio", { direction: "recvonly" });
-        const video = document.createElement("video");
-        video.muted = true;
-        video.autoplay = true;
-        video.srcObject = new MediaStream();
-        pc.ontrack = ({ track, receiver }) => {
-          receiver.jitterBufferTarget = 0;
-          video.srcObject.addTrack(track);
-        };
-        window.channel = pc.createDataChannel("millstream");
-        channel.onopen = () => report({ channel: "open" });
-        channel.onmessage = ({ data }) => report({ heard: JSON.parse(data) });
-        document.body.append(video);
-        watchCard(video, report);
-        await negotiate(pc, url, via);
-        await video.play();
-      }, [whep, codec, via]);
+      await page.evaluate((all) => watchStream(...all), [whep, codec, via]);
     },
     async open({ page: name, url, blocked }) {
       const page = await fresh(name);
@@ -181,18 +133,10 @@ async function main() {
     },
     async publish({ page: name, whip, codec = "H264", layers }) {
       const page = await blank(name, whip);
-      await page.evaluate(async ([url, codec, layers]) => {
-        const size = { width: 640, height: 360, frameRate: 30 };
-        const stream = await navigator.mediaDevices.getUserMedia({ video: size, audio: true });
-        const pc = new RTCPeerConnection();
-        for (const track of stream.getTracks()) {
-          const several = track.kind === "video" && layers ? { sendEncodings: layers } : {};
-          const way = { direction: "sendonly", streams: [stream], ...several };
-          const sender = pc.addTransceiver(track, way);
-          if (track.kind === "video") sender.setCodecPreferences(codecs(RTCRtpSender, codec));
-        }
-        await negotiate(pc, url);
-      }, [whip, codec, layers]);
+      await page.evaluate((all) => publishCamera(...all), [whip, codec, layers]);
+    },
+    async restart({ page }) {
+      await pages.get(page).evaluate("restartIce()");
     },
     async scale({ page, by }) {
       await pages.get(page).evaluate(async (by) => {

@@ -43,6 +43,62 @@
     return sum.map((value) => Math.round(value / (pixels.length / 4)));
   }
 
+  // What an analyser has: the loudest tone, and how loud all is.
+  function judge(analyser, rate) {
+    const bins = new Float32Array(analyser.frequencyBinCount);
+    const samples = new Float32Array(analyser.fftSize);
+    analyser.getFloatFrequencyData(bins);
+    analyser.getFloatTimeDomainData(samples);
+    const loudest = bins.reduce((best, value, at) => (value > bins[best] ? at : best), 0);
+    const power = samples.reduce((sum, value) => sum + value * value, 0) / samples.length;
+    return { hertz: Math.round((loudest * rate) / analyser.fftSize), level: Math.sqrt(power) };
+  }
+
+  function analysing(context, source) {
+    const analyser = context.createAnalyser();
+    analyser.fftSize = 8192;
+    source.connect(analyser);
+    return analyser;
+  }
+
+  // Listens to a stream as it plays.
+  let audio;
+  function analysed(stream) {
+    audio ??= new AudioContext();
+    const analyser = analysing(audio, audio.createMediaStreamSource(stream));
+    return () => judge(analyser, audio.sampleRate);
+  }
+
+  // The same where nothing plays since there is no sound card: half a second is recorded and decoded
+  // at a time.
+  function recorded(stream) {
+    let heard;
+    const record = () => {
+      const recorder = new MediaRecorder(stream);
+      const parts = [];
+      recorder.ondataavailable = ({ data }) => parts.push(data);
+      recorder.onstop = async () => {
+        const context = new OfflineAudioContext(1, 48_000, 48_000);
+        const bytes = await new Blob(parts).arrayBuffer();
+        const clip = await context.decodeAudioData(bytes).catch(() => null);
+        if (clip?.length > 12_000) {
+          const source = context.createBufferSource();
+          source.buffer = clip;
+          // The analyser keeps the last of what was rendered: its middle.
+          source.start(1 - 8192 / 48_000 - 0.02, clip.duration / 2);
+          const analyser = analysing(context, source);
+          await context.startRendering();
+          heard = judge(analyser, 48_000);
+        }
+        if (stream.active) record();
+      };
+      recorder.start();
+      setTimeout(() => recorder.state === "recording" && recorder.stop(), 500);
+    };
+    record();
+    return () => heard;
+  }
+
   window.watchCard = (video, say) => {
     const canvas = document.createElement("canvas");
     const drawing = canvas.getContext("2d", { willReadFrequently: true });
@@ -73,33 +129,16 @@
     };
     video.requestVideoFrameCallback(look);
 
-    let analyser, bins, samples, source, audio;
+    let source, listen;
     setInterval(() => {
-      const stream = video.srcObject;
-      const track = stream?.getAudioTracks?.()[0];
+      const track = video.srcObject?.getAudioTracks?.()[0];
       if (track && source !== track) {
         source = track;
-        audio ??= new AudioContext();
-        analyser = audio.createAnalyser();
-        analyser.fftSize = 8192;
-        bins = new Float32Array(analyser.frequencyBinCount);
-        samples = new Float32Array(analyser.fftSize);
-        audio.createMediaStreamSource(new MediaStream([track])).connect(analyser);
-      }
-      let sound;
-      if (analyser) {
-        analyser.getFloatFrequencyData(bins);
-        analyser.getFloatTimeDomainData(samples);
-        const loudest = bins.reduce((best, value, at) => (value > bins[best] ? at : best), 0);
-        const power = samples.reduce((sum, value) => sum + value * value, 0) / samples.length;
-        sound = {
-          hertz: Math.round((loudest * audio.sampleRate) / analyser.fftSize),
-          level: Math.sqrt(power),
-        };
+        listen = (window.soundByRecorder ? recorded : analysed)(new MediaStream([track]));
       }
       const pictures = seen;
       seen = [];
-      say({ pictures, sound });
+      say({ pictures, sound: listen?.() });
     }, 250);
   };
 })();

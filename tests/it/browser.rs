@@ -1,4 +1,6 @@
-//! Chromium, driven by `tests/clients/browser.js`.
+//! Chromium, driven by `tests/clients/browser.js`, and Firefox, driven by `tests/clients/firefox.js`.
+
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -12,17 +14,28 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
+    /// Chromium.
     pub(crate) async fn start() -> Self {
+        Self::run("browser.js", ("CHROMIUM", programs::chromium())).await.0
+    }
+
+    /// Firefox, and the codings of pictures that it has (`video/VP8`).
+    pub(crate) async fn firefox() -> (Self, Vec<String>) {
+        let (browser, said) = Self::run("firefox.js", ("FIREFOX", programs::firefox())).await;
+        let codings = said["codings"].as_array().expect("a list").iter();
+        (browser, codings.map(|coding| coding.as_str().unwrap().to_owned()).collect())
+    }
+
+    async fn run(script: &str, (variable, program): (&str, PathBuf)) -> (Self, Value) {
         let mut command = Command::new(programs::node_js());
         command
-            .arg(programs::script("browser.js"))
+            .arg(programs::script(script))
             .env("NODE_PATH", programs::node_modules())
-            .env("CHROMIUM", programs::chromium());
+            .env(variable, program);
         let client = Client::start(command);
-        client
-            .until("Chromium", |events| events.iter().find(|e| !e["ready"].is_null()).map(|_| ()))
-            .await;
-        Self { client }
+        let ready = |events: &[Value]| events.iter().find(|e| !e["ready"].is_null()).cloned();
+        let said = client.until(script, ready).await;
+        (Self { client }, said)
     }
 
     /// Does `verb` on `page`; panics when it cannot be done.

@@ -16,7 +16,7 @@ use crate::push::{DEFAULT, LIVE, Push, RATE, TONE};
 const CARDS: usize = 150;
 
 /// Shows the lower fields as they were drawn, or as their opposites.
-fn assert_colours(picture: &Picture, inverted: bool) {
+pub(crate) fn assert_colours(picture: &Picture, inverted: bool) {
     let turn = |rgb: [u32; 3]| rgb.map(|value| if inverted { 255 - value } else { value });
     let ([red, g1, b1], [r2, g2, blue]) = (turn(picture.left), turn(picture.right));
     assert!(red > 180 && g1 < 90 && b1 < 90, "no red on the left: {picture:?}");

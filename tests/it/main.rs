@@ -21,6 +21,7 @@ mod card;
 mod client;
 mod control;
 mod failover;
+mod firefox;
 mod graphs;
 mod hls;
 mod hooks;

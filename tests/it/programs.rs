@@ -45,6 +45,11 @@ pub(crate) fn chromium() -> PathBuf {
     found("/usr/bin/chromium".into(), "Chromium")
 }
 
+/// Firefox.
+pub(crate) fn firefox() -> PathBuf {
+    found("/usr/bin/firefox-esr".into(), "Firefox")
+}
+
 /// Python with aiortc.
 pub(crate) fn python() -> PathBuf {
     let path = from_environment("MILLSTREAM_TEST_PYTHON")

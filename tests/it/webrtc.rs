@@ -31,7 +31,7 @@ fn colours(pictures: &[Picture]) -> Vec<u32> {
 }
 
 /// Waits until so many forms of streams are made, so many of them with pictures re-encoded.
-async fn until_forms(node: &Running, wanted: (usize, usize)) {
+pub(crate) async fn until_forms(node: &Running, wanted: (usize, usize)) {
     let end = Instant::now() + programs::PATIENCE;
     loop {
         let made = node.node.parts().bridges.as_ref().map(|bridges| bridges.counts());
