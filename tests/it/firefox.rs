@@ -67,10 +67,9 @@ async fn firefox_publishes_on_our_page_and_viewers_of_every_kind_see_and_hear_it
     let codec = if has_h264 { "H264" } else { "VP8" };
     assert_eq!((&cam["protocol"], &cam["video"]["codec"]), (&json!("webrtc"), &json!(codec)));
     // As it was published, by a protocol that carries it, and processed.
-    for (url, codec) in [
-        (node.rtsp("cam"), codec.to_lowercase()),
-        (node.rtmp("cam-out"), "h264".into()),
-    ] {
+    for (url, codec) in
+        [(node.rtsp("cam"), codec.to_lowercase()), (node.rtmp("cam-out"), "h264".into())]
+    {
         let probed = probe(&url).await;
         let streams = probed["streams"].as_array().unwrap();
         let pictures = streams.iter().find(|stream| stream["codec_type"] == "video").unwrap();
