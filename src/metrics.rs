@@ -285,7 +285,7 @@ impl Parts {
                 ),
                 (
                     "millstream_rtmp_further_tracks_packets_total",
-                    "Media messages of RTMP publishers' further tracks, which are left out",
+                    "Media messages of RTMP publishers' further tracks that could not be used",
                     rtmp.further_tracks,
                 ),
             ] {

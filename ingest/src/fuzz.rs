@@ -12,6 +12,7 @@ pub struct Target {
 
 use crate::hls::fuzz as hls;
 use crate::hls_pull::fuzz as hls_pull;
+use crate::matroska::fuzz as matroska;
 use crate::record::fuzz as record;
 use crate::rtmp::fuzz as rtmp;
 use crate::rtp::fuzz as rtp;
@@ -25,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "record-request", run: record::request, seeds: record::REQUEST_SEEDS },
     Target { name: "hls-playlist", run: hls_pull::playlist, seeds: hls_pull::PLAYLIST_SEEDS },
     Target { name: "hls-segment", run: hls_pull::segment, seeds: hls_pull::SEGMENT_SEEDS },
+    Target { name: "matroska-file", run: matroska::file, seeds: matroska::FILE_SEEDS },
     Target { name: "rtmp-handshake", run: rtmp::handshake, seeds: rtmp::HANDSHAKE_SEEDS },
     Target { name: "rtmp-session", run: rtmp::session, seeds: rtmp::SESSION_SEEDS },
     Target { name: "rtmp-call", run: rtmp::call, seeds: rtmp::CALL_SEEDS },

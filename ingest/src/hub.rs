@@ -14,13 +14,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
+use pipeline::packet::AudioTrack;
 use pipeline::{Packet, Pts, Ticks, TrackKind, Tracks};
 use tokio::sync::{Notify, broadcast};
 
-use crate::name::StreamName;
+use crate::name::{SOUNDS_MAX, StreamName};
 
 /// Requests for a key frame are merged into one per stream and this time.
 pub const KEY_REQUEST_SPACING: Duration = Duration::from_millis(500);
+
+/// Streams with other renditions of a stream's pictures, at most.
+pub const RENDITIONS_MAX: usize = 4;
 
 /// Online and offline notices kept for a slow listener.
 const EVENTS_KEPT: usize = 256;
@@ -323,6 +327,18 @@ impl Hub {
         streams.get(name).map(|stream| stream.ring.lock().renditions.clone()).unwrap_or_default()
     }
 
+    /// The streams with a stream's pictures and further sounds of its publisher
+    /// ([`StreamName::of_sound`]) that are there now, each with what the sound is.
+    pub fn sounds(&self, name: &StreamName) -> Vec<(StreamName, AudioTrack)> {
+        let streams = self.shared.streams.lock();
+        let sound = |number| {
+            let name = name.of_sound(number);
+            let track = streams.get(&name)?.ring.lock().tracks.audio.clone();
+            Some((name, track?))
+        };
+        (1..=SOUNDS_MAX).filter_map(sound).collect()
+    }
+
     /// How many people watch a stream, in forms made for kinds of readers too.
     pub fn audience(&self, name: &StreamName) -> usize {
         let streams = self.shared.streams.lock();
@@ -402,6 +418,11 @@ impl Writer {
         &self.stream.name
     }
 
+    /// Who this is.
+    pub fn publisher(&self) -> &Publisher {
+        &self.stream.publisher
+    }
+
     /// Says what the following packets are; readers get it in order with them.
     pub fn set_tracks(&mut self, tracks: Tracks) {
         let mut ring = self.stream.ring.lock();
@@ -419,7 +440,7 @@ impl Writer {
     }
 
     /// Says which streams have other renditions of the same pictures, under the same times: the
-    /// simulcast layers of a publisher. They have the pictures only.
+    /// simulcast layers of a publisher, or its further tracks. They may have the sound too.
     pub fn set_renditions(&mut self, names: impl Into<Arc<[StreamName]>>) {
         let mut ring = self.stream.ring.lock();
         ring.renditions = names.into();
@@ -475,6 +496,11 @@ impl Writer {
     /// A handle that waits for readers' wishes, for the task that can pass them on.
     pub fn key_requests(&self) -> KeyRequests {
         KeyRequests { stream: Arc::clone(&self.stream), last: None }
+    }
+
+    /// Whether this writer was replaced or kicked; it must then be dropped.
+    pub fn is_closed(&self) -> bool {
+        self.stream.closing.load(Ordering::Acquire)
     }
 
     /// Waits until this writer was replaced or kicked; it must then be dropped.

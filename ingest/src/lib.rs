@@ -15,6 +15,7 @@ pub mod fuzz;
 pub mod hls;
 pub mod hls_pull;
 pub mod hub;
+pub(crate) mod matroska;
 pub mod mp4;
 pub mod mpegts;
 pub mod name;

@@ -15,6 +15,12 @@ pub const RESERVED: [&str; 9] =
 /// The suffix of a processed stream.
 pub const OUT_SUFFIX: &str = "-out";
 
+/// What stands before the number of a publisher's further sound.
+const SOUND_MARK: &str = "~audio";
+
+/// Further sounds of a publisher are numbered from 1 to this.
+pub const SOUNDS_MAX: u8 = 8;
+
 /// What stands before the publisher's name of a rendition.
 const RENDITION_PREFIX: &str = "rid=";
 
@@ -37,6 +43,11 @@ pub enum NameError {
     /// A publisher chose the name of a processed stream.
     #[error("names ending in {OUT_SUFFIX:?} belong to processed streams")]
     Out,
+    /// A publisher chose the name of another's further sound.
+    #[error(
+        "names ending in \"{SOUND_MARK}1\" to \"{SOUND_MARK}{SOUNDS_MAX}\" belong to the further sounds of a stream"
+    )]
+    Sound,
 }
 
 /// A valid stream name: `[A-Za-z0-9._~-]+` segments joined by `/`. Cloning is cheap.
@@ -71,13 +82,17 @@ impl StreamName {
         Ok(Self(text.into()))
     }
 
-    /// Checks a name that a publisher chose: [`Self::parse`] and no `-out` at the end.
+    /// Checks a name that a publisher chose: [`Self::parse`] and no `-out` or `~audio1` at the end.
     ///
     /// # Errors
     /// The rule that the name breaks.
     pub fn for_publisher(text: &str) -> Result<Self, NameError> {
         let name = Self::parse(text)?;
-        if name.is_out() { Err(NameError::Out) } else { Ok(name) }
+        match (name.is_out(), name.sound()) {
+            (true, _) => Err(NameError::Out),
+            (_, Some(_)) => Err(NameError::Sound),
+            _ => Ok(name),
+        }
     }
 
     /// The processed stream of this one.
@@ -116,9 +131,38 @@ impl StreamName {
         self.0.split_once('#')?.1.strip_prefix(RENDITION_PREFIX)
     }
 
-    /// Whether this names a form made for a kind of reader.
+    /// This stream's pictures with the further sound of this number, from 1 to [`SOUNDS_MAX`], that
+    /// its publisher sends: `cam~audio1`. Unlike other forms it can be asked for by this name.
+    #[must_use]
+    pub fn of_sound(&self, number: u8) -> Self {
+        Self(format!("{}{SOUND_MARK}{number}", self.0).into())
+    }
+
+    /// The number of the further sound that this names, if it names one or a form of one.
+    pub fn sound(&self) -> Option<u8> {
+        self.split_sound().map(|(_, number)| number)
+    }
+
+    /// The stream whose publisher sends the further sound that this names, or the same name.
+    #[must_use]
+    pub fn without_sound(&self) -> Self {
+        self.split_sound().map_or_else(|| self.clone(), |(stream, _)| Self(stream.into()))
+    }
+
+    fn split_sound(&self) -> Option<(&str, u8)> {
+        let (stream, number) = self.0.split('#').next()?.rsplit_once(SOUND_MARK)?;
+        let digit = |text: &str| match text.as_bytes() {
+            [digit @ b'1'..=b'9'] => Some(digit - b'0'),
+            _ => None,
+        };
+        let number = digit(number).filter(|number| *number <= SOUNDS_MAX)?;
+        (!stream.is_empty() && !stream.ends_with('/')).then_some((stream, number))
+    }
+
+    /// Whether this names a form of another stream: one made for a kind of reader, a rendition, or
+    /// one with a further sound.
     pub fn is_derived(&self) -> bool {
-        self.0.contains('#')
+        self.0.contains('#') || self.split_sound().is_some()
     }
 
     /// Whether this is a form that follows the stream over its publishers: its readers are counted
@@ -127,9 +171,12 @@ impl StreamName {
         self.0.rsplit_once('#').is_some_and(|(_, kind)| kind.starts_with("always"))
     }
 
-    /// The stream that this is a form of, or the whole name.
+    /// The stream that this is a form of, or the whole name. Who may read that may read this.
     pub fn base(&self) -> &str {
-        self.0.split('#').next().unwrap_or_default()
+        match self.split_sound() {
+            Some((stream, _)) => stream,
+            None => self.0.split('#').next().unwrap_or_default(),
+        }
     }
 
     /// The text.
@@ -182,5 +229,25 @@ mod tests {
         check(&"x".repeat(513), Err(NameError::Long(513)));
         assert!(StreamName::parse("cam-out").is_ok_and(|name| name.is_out()));
         assert!(StreamName::parse("cam#webrtc").is_err());
+    }
+
+    #[test]
+    fn a_further_sound_has_a_name_that_readers_may_say_and_publishers_may_not() {
+        let cam = StreamName::parse("studio/cam").unwrap();
+        let german = cam.of_sound(1);
+        assert_eq!(german.as_str(), "studio/cam~audio1");
+        assert_eq!(StreamName::parse("studio/cam~audio1"), Ok(german.clone()));
+        assert_eq!(StreamName::for_publisher("studio/cam~audio1"), Err(NameError::Sound));
+        assert_eq!((german.sound(), german.base()), (Some(1), "studio/cam"));
+        assert_eq!(german.without_sound(), cam);
+        assert!(german.is_derived() && !cam.is_derived());
+        let form = german.derived("h264+opus");
+        assert_eq!((form.sound(), form.base()), (Some(1), "studio/cam"));
+        for plain in
+            ["cam~audio", "cam~audio0", "cam~audio9", "cam~audio01", "~audio1", "a/~audio1"]
+        {
+            let name = StreamName::for_publisher(plain).unwrap();
+            assert_eq!((name.sound(), name.base()), (None, plain));
+        }
     }
 }

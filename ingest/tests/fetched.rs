@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -122,6 +122,115 @@ async fn mpeg_ts_plays_over_and_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn matroska_with_b_frames_plays_over_and_over() {
+    three_turns("-bf 2", "mkv", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flv_with_b_frames_plays_over_and_over() {
+    three_turns("-bf 2", "flv", true).await;
+}
+
+/// Size and checksum of each packet of a file as ffmpeg reads it, or of what it decodes, in the
+/// order in which they come.
+fn sums(input: &Path, options: &str) -> Vec<(usize, u32)> {
+    let mut command = Command::new("/usr/bin/ffmpeg");
+    command.args(["-hide_banner", "-loglevel", "error", "-i"]).arg(input);
+    let done = command.args(options.split_whitespace()).args(["-f", "framecrc", "-"]).output();
+    let done = done.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let text = String::from_utf8(done.stdout).unwrap();
+    let line = |line: &str| {
+        let mut fields = line.split(',').map(str::trim).skip(4);
+        let size = fields.next()?.parse().ok()?;
+        let sum = fields.next()?.strip_prefix("0x")?;
+        Some((size, u32::from_str_radix(sum, 16).ok()?))
+    };
+    text.lines().filter(|text| !text.starts_with('#')).map(|text| line(text).unwrap()).collect()
+}
+
+/// The same of a packet (Adler-32 from 0, as ffmpeg counts).
+fn sum(packet: &Packet) -> (usize, u32) {
+    let add = |(a, b): (u32, u32), byte: &u8| {
+        let a = (a + u32::from(*byte)) % 65_521;
+        (a, (b + a) % 65_521)
+    };
+    let (a, b) = packet.data.iter().fold((0, 0), add);
+    (packet.data.len(), b << 16 | a)
+}
+
+/// What comes of a file of a second in its first turn.
+async fn first_turn(
+    options: &str,
+    extension: &str,
+) -> (tempfile::TempDir, PathBuf, Tracks, Vec<Packet>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(format!("loop.{extension}"));
+    ffmpeg(1, options, &path);
+    let hub = Hub::new(Limits::default());
+    let target = Target::parse(&format!("file://{}", path.display())).unwrap();
+    let (ours, stop) = (sink(&hub), CancellationToken::new());
+    let ending = stop.clone();
+    let pull = tokio::spawn(async move { file::pull(&target, &ours, &ending).await });
+    let (tracks, packets) = watch(&hub, |packets| pictures(packets) >= 30).await;
+    stop.cancel();
+    assert_eq!(pull.await.unwrap().unwrap(), Ended::Stopped);
+    (dir, path, tracks, packets)
+}
+
+/// Every picture and the sound are those of the file, byte by byte.
+async fn copied(options: &str, extension: &str, codecs: (Codec, Codec)) {
+    let (_dir, path, tracks, packets) = first_turn(options, extension).await;
+    assert_eq!((tracks.video.unwrap().codec, tracks.audio.unwrap().codec), codecs);
+    for (kind, map, least) in [(TrackKind::Video, "0:v", 25), (TrackKind::Audio, "0:a", 10)] {
+        let there = sums(&path, &format!("-map {map} -c copy"));
+        let here: Vec<_> = of(&packets, kind).into_iter().map(sum).collect();
+        let count = there.len().min(here.len());
+        assert!(count >= least, "{kind:?}: {} of {}", here.len(), there.len());
+        assert_eq!(here[..count], there[..count], "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webm_of_vp9_and_opus_is_copied_byte_by_byte() {
+    let options = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -c:a libopus";
+    copied(options, "webm", (Codec::Vp9, Codec::Opus)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn matroska_of_vp8_and_flac_is_copied_byte_by_byte() {
+    let options = "-c:v libvpx -deadline realtime -cpu-used 8 -c:a flac -sample_fmt s16";
+    copied(options, "mkv", (Codec::Vp8, Codec::Flac)).await;
+}
+
+/// What the pictures show is what ffmpeg shows of the file, frame by frame.
+async fn shown(options: &str, extension: &str, raw: &str, codec: Codec) {
+    let (dir, path, tracks, packets) = first_turn(options, extension).await;
+    assert_eq!(tracks.video.unwrap().codec, codec);
+    let pictures = of(&packets, TrackKind::Video);
+    let bytes: Vec<u8> = pictures[..25].iter().flat_map(|packet| packet.data.to_vec()).collect();
+    let got = dir.path().join(format!("got.{raw}"));
+    std::fs::write(&got, bytes).unwrap();
+    let (here, there) = (sums(&got, "-map 0:v"), sums(&path, "-map 0:v"));
+    assert_eq!((here.len(), here), (25, there));
+    let mut times: Vec<_> = pictures[..25].iter().map(|packet| packet.pts.as_millis()).collect();
+    times.sort_unstable();
+    assert!(times.windows(2).all(|pair| (39..=41).contains(&(pair[1] - pair[0]))), "{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_of_matroska_are_those_of_the_file() {
+    shown("-bf 2", "mkv", "h264", Codec::H264).await;
+    let hevc = "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25";
+    shown(hevc, "mkv", "hevc", Codec::Hevc).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_of_flv_are_those_of_the_file() {
+    shown("-bf 2", "flv", "h264", Codec::H264).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_media_file_is_refused_with_its_name_and_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::new(Limits::default());
@@ -134,8 +243,12 @@ async fn what_is_no_media_file_is_refused_with_its_name_and_the_reason() {
         assert!(source.to_string().contains(name), "{source}");
         source.to_string()
     };
-    assert!(pull("a.txt", b"hello").await.contains("neither MP4 nor MPEG-TS"));
-    assert!(pull("b.mkv", &[0x1A, 0x45, 0xDF, 0xA3, 0, 0]).await.contains("-c copy"));
+    assert!(pull("a.txt", b"hello").await.contains("none of MP4, MPEG-TS"));
+    assert!(pull("b.mkv", &[0x1A, 0x45, 0xDF, 0xA3, 0, 0]).await.contains("nothing in it"));
+    let other = b"\x1A\x45\xDF\xA3\x88\x42\x82\x85movie";
+    assert!(pull("d.mkv", other).await.contains("neither matroska nor webm"));
+    let screen = b"FLV\x01\x01\0\0\0\x09\0\0\0\0\x09\0\0\x02\0\0\0\0\0\0\0\x13\0\0\0\0\x0d";
+    assert!(pull("e.flv", screen).await.contains("Screen video"));
     assert!(pull("c.mp4", b"\0\0\0\x10ftypisomiso6\0\0\0\x08free").await.contains("no moov"));
     assert!(hub.list().is_empty(), "the name was not taken");
 }

@@ -55,7 +55,7 @@ pub(super) async fn ask(
         token: &request.token,
         ip: request.ip.to_string(),
         action: request.action.as_str(),
-        path: request.name.as_str(),
+        path: request.name.base(),
         protocol: request.protocol,
         id: &request.id,
         query: &request.query,

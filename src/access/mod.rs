@@ -377,7 +377,7 @@ impl Access for NodeAccess {
             let rules = self.shared.rules.load_full();
             let asked = Asked {
                 right: request.action.into(),
-                stream: request.name.as_str(),
+                stream: request.name.base(),
                 ip: request.ip,
                 user: &request.user,
                 password: &request.password,

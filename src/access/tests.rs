@@ -105,6 +105,21 @@ async fn a_user_does_what_the_permissions_say_and_is_told_apart_from_a_stranger(
 }
 
 #[tokio::test]
+async fn a_further_sound_may_be_read_by_whoever_may_read_its_stream() {
+    let auth = Auth { users: vec![user("bob", "b", &[(Right::Read, "cam")])], ..quick() };
+    let access = access(&auth);
+    let read = async |name: &str, action| {
+        let name = StreamName::parse(name).unwrap();
+        let request = Request { name, ..request(action, "bob", "b", "") };
+        access.check(request).await.map(|grant| grant.name.to_string()).map_err(|_| ())
+    };
+    assert_eq!(read("cam", Action::Read).await, Ok("cam".into()));
+    assert_eq!(read("cam~audio2", Action::Read).await, Ok("cam~audio2".into()));
+    assert_eq!(read("lobby~audio2", Action::Read).await, Err(()));
+    assert_eq!(read("cam~audio2", Action::Publish).await, Err(()));
+}
+
+#[tokio::test]
 async fn settings_that_change_count_for_the_next_question() {
     let access = access(&quick());
     assert!(access.check(request(Action::Publish, "", "", "")).await.is_ok());

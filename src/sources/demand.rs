@@ -14,10 +14,12 @@ use super::settings::SourceSettings;
 
 impl Sources {
     /// Starts a stream's source if it is one that waits for viewers, and waits until its stream is
-    /// there or its time is over. A processed stream is wished for through its source.
+    /// there or its time is over. A processed stream, and one with a further sound, is
+    /// wished for through its source.
     pub(crate) async fn demand(&self, name: &StreamName) {
         let shared = &self.shared;
-        let source = name.source().unwrap_or_else(|| name.clone());
+        let name = name.without_sound();
+        let source = name.source().unwrap_or(name);
         let mut events = shared.hub.events();
         if shared.hub.is_online(&source) {
             return;

@@ -1,11 +1,13 @@
-//! A file as a live stream, over and over: `file:///media/loop.mp4`. MP4 (whole or fragmented) and
-//! MPEG-TS are read by this node's own parsers; pictures and sound are copied, never re-encoded,
+//! A file as a live stream, over and over: `file:///media/loop.mp4`. MP4 (whole or fragmented),
+//! MPEG-TS, Matroska, WebM and FLV are read by this node's own parsers; pictures and sound are copied, never re-encoded,
 //! and go out in the time in which they would be watched.
 //!
 //! A thread reads, since files block; a task waits for each packet's time and writes it. At the end
 //! the file begins anew, and its times go on where they were, so that players notice nothing but the
 //! cut.
 
+mod flv;
+mod matroska;
 mod mp4;
 mod ts;
 
@@ -17,9 +19,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use crate::matroska::MatroskaError;
 use crate::mp4::Mp4Error;
 use crate::paced::{self, PIECES_WAITING, Piece};
 use crate::remote::{Ended, Error, Sink, Target};
+use crate::rtmp::MediaError;
 
 /// Why a file cannot be a stream.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,22 @@ pub enum FileError {
         path: PathBuf,
         /// What is wrong.
         source: Mp4Error,
+    },
+    /// It is Matroska or WebM and cannot be read.
+    #[error("{path}: {source}")]
+    Matroska {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: MatroskaError,
+    },
+    /// It is FLV and cannot be read.
+    #[error("{path}: {source}")]
+    Flv {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: MediaError,
     },
     /// There is neither picture nor sound in it.
     #[error("{path}: nothing in it can be shown or heard")]
@@ -136,12 +156,8 @@ fn open(path: &Path) -> Result<Box<dyn Read>, FileError> {
         head if head.first() == Some(&0x47) && head.get(188).is_none_or(|sync| *sync == 0x47) => {
             Ok(Box::new(ts::Ts::new(path, file)))
         }
-        [0x1A, 0x45, 0xDF, 0xA3, ..] => unknown(
-            "this is Matroska, which is not read here; `ffmpeg -i it -c copy it.mp4` makes MP4 of it",
-        ),
-        [b'F', b'L', b'V', ..] => unknown(
-            "this is FLV, which is not read here; `ffmpeg -i it -c copy it.mp4` makes MP4 of it",
-        ),
-        _ => unknown("this is neither MP4 nor MPEG-TS"),
+        [0x1A, 0x45, 0xDF, 0xA3, ..] => Ok(Box::new(matroska::Matroska::open(path, file)?)),
+        [b'F', b'L', b'V', 1, ..] => Ok(Box::new(flv::Flv::open(path, file)?)),
+        _ => unknown("this is none of MP4, MPEG-TS, Matroska, WebM and FLV"),
     }
 }

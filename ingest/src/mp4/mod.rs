@@ -12,7 +12,7 @@ mod track;
 
 pub(crate) use fragment::Head;
 pub(crate) use packets::Packets;
-pub(crate) use track::Movie;
+pub(crate) use track::{Config, Movie};
 
 use pipeline::TrackKind;
 

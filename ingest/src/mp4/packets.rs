@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::BytesMut;
-use pipeline::packet::AudioTrack;
+use pipeline::packet::{AudioTrack, VideoTrack};
 use pipeline::video::Assembler;
 use pipeline::{Packet, Pts, TrackKind, Tracks};
 
@@ -23,9 +23,14 @@ pub(crate) struct Packets {
 impl Packets {
     /// For the tracks of a movie.
     pub(crate) fn new(movie: &Movie) -> Result<Self, Mp4Error> {
+        Self::of(movie.tracks.iter().map(|track| &track.config))
+    }
+
+    /// For these tracks, one of each kind at most.
+    pub(crate) fn of<'a>(configs: impl Iterator<Item = &'a Config>) -> Result<Self, Mp4Error> {
         let mut packets = Self { video: None, audio: None, told: None, seen_key: false, broken: 0 };
-        for track in &movie.tracks {
-            match &track.config {
+        for config in configs {
+            match config {
                 Config::Audio(track) => packets.audio = Some(track.clone()),
                 Config::Video(codec, record) => {
                     let mut assembler = Assembler::new(*codec)
@@ -39,6 +44,11 @@ impl Packets {
             }
         }
         Ok(packets)
+    }
+
+    /// What the pictures are, as far as the file's head says.
+    pub(crate) fn video_track(&self) -> Option<VideoTrack> {
+        self.video.as_ref().and_then(Assembler::track)
     }
 
     /// The packet of a sample, and the tracks when they are others than before. Pictures before

@@ -28,6 +28,11 @@ impl Sink {
         &self.name
     }
 
+    /// The hub that the stream goes into.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
     /// Claims the stream: to be called when the source is there. `protocol` as in
     /// [`Publisher::protocol`], `remote` its address. The writer's end, also by
     /// [`Writer::closed`], is the end of the attempt ([`super::Ended::Replaced`]).

@@ -40,6 +40,8 @@ pub(crate) struct Capabilities {
     codecs: u8,
     /// It follows a request to reconnect.
     reconnect: bool,
+    /// It understands several tracks.
+    multitrack: bool,
     /// It speaks enhanced RTMP at all.
     enhanced: bool,
 }
@@ -73,6 +75,7 @@ impl Capabilities {
         }
         let extra = facts.get("capsEx").and_then(Value::as_number).unwrap_or_default() as u32;
         told.reconnect = extra & RECONNECT != 0;
+        told.multitrack = extra & MULTITRACK != 0;
         told.enhanced |= extra != 0;
         told
     }
@@ -80,7 +83,7 @@ impl Capabilities {
     /// Everything, for a push whose server has not said what it takes but whose owner has.
     #[cfg(test)]
     pub(crate) const fn all() -> Self {
-        Self { codecs: 0x3F, reconnect: true, enhanced: true }
+        Self { codecs: 0x3F, reconnect: true, multitrack: true, enhanced: true }
     }
 
     /// Whether the peer speaks enhanced RTMP.
@@ -91,6 +94,11 @@ impl Capabilities {
     /// Whether the peer follows a request to reconnect.
     pub(crate) const fn reconnects(self) -> bool {
         self.reconnect
+    }
+
+    /// Whether the peer understands further tracks.
+    pub(crate) const fn multitrack(self) -> bool {
+        self.multitrack
     }
 
     /// Whether pictures of this codec can be sent to the peer.
@@ -116,7 +124,7 @@ impl Capabilities {
                 Box::leak(all.iter().copied().filter(|codec| takes(*codec)).collect())
             };
             let of = |codecs| {
-                let told = Capabilities { codecs, reconnect: false, enhanced: true };
+                let told = Capabilities { codecs, enhanced: true, ..Capabilities::default() };
                 let video = [Codec::H264, Codec::Hevc, Codec::Av1, Codec::Vp9, Codec::Vp8];
                 let audio = [Codec::Aac, Codec::Mp3, Codec::Opus, Codec::Flac];
                 Takes {

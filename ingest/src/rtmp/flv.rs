@@ -2,9 +2,9 @@
 //! E.4.3) and their enhanced form with FourCC codecs (Enhanced RTMP v2, "Enhanced Video" and
 //! "Enhanced Audio").
 //!
-//! Only the framing is read here; what is inside goes to [`super::publish`]. A stream has one
-//! picture and one sound: the tracks of number 0, which is also the number of whatever is not in a
-//! list of tracks. Further tracks are named, so that somebody can be told.
+//! Only the framing is read here; what is inside goes to [`super::publish`]. A message has something
+//! of one track or of many; what is not in a list of tracks is of track 0, the stream's own picture
+//! or sound.
 
 use bytes::{Buf, BytesMut};
 use pipeline::Codec;
@@ -35,6 +35,14 @@ pub enum MediaError {
     /// A packet type that the formats do not have.
     #[error("{kind} packet type {number} is unknown")]
     Packet {
+        /// `video` or `audio`.
+        kind: &'static str,
+        /// What was found.
+        number: u8,
+    },
+    /// An order of tracks that the format does not have.
+    #[error("{kind} message with tracks in an unknown order {number}")]
+    Layout {
         /// `video` or `audio`.
         kind: &'static str,
         /// What was found.
@@ -95,22 +103,126 @@ pub(crate) enum Tag {
         /// The frames, alone in their buffer.
         data: BytesMut,
     },
-    /// Something of a further track, which is not carried; its number.
-    Further(u8),
     /// Nothing that has to be acted upon: end of sequence, metadata, commands to the player.
     Nothing,
 }
 
+/// What one message has for its tracks, in its order: the track's number and what comes for it. An
+/// error that is one track's own (its codec, say) leaves the others readable; one of the framing is
+/// the last that comes, under track 0.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    kind: &'static str,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Of track 0.
+    One(Result<Tag, MediaError>),
+    /// The enhanced form from here on, for one track or many.
+    Tracks {
+        layout: Layout,
+        packet: u8,
+        four: [u8; 4],
+        data: BytesMut,
+    },
+    Over,
+}
+
+/// How tracks lie in a message (`AvMultitrackType`); plainly, all is of track 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    Plain,
+    /// A number, then all is of that track.
+    OneTrack,
+    /// Numbers and lengths, one codec for all.
+    ManyTracks,
+    /// Codecs, numbers and lengths.
+    ManyTracksManyCodecs,
+}
+
 /// Reads a video message.
-///
-/// # Errors
-/// [`MediaError`] as far as the framing goes.
-pub(crate) fn video(mut data: BytesMut) -> Result<Tag, MediaError> {
-    const KIND: &str = "video";
-    let first = take::<1>(&mut data, KIND)?[0];
-    if first & 0x80 != 0 {
-        return enhanced(data, first & 0x0F, KIND, (first >> 4) & 7);
+pub(crate) fn video(data: BytesMut) -> Parts {
+    Parts::new("video", data, legacy_video_tag)
+}
+
+/// Reads an audio message.
+pub(crate) fn audio(data: BytesMut) -> Parts {
+    Parts::new("audio", data, legacy_audio_tag)
+}
+
+impl Parts {
+    fn new(
+        kind: &'static str,
+        mut data: BytesMut,
+        legacy: fn(u8, BytesMut) -> Result<Tag, MediaError>,
+    ) -> Self {
+        let state = match take::<1>(&mut data, kind) {
+            Err(error) => State::One(Err(error)),
+            Ok([first]) => {
+                let is_enhanced = if kind == "video" { first & 0x80 != 0 } else { first >> 4 == 9 };
+                match is_enhanced {
+                    true => {
+                        enhanced(data, first, kind).unwrap_or_else(|error| State::One(Err(error)))
+                    }
+                    false => State::One(legacy(first, data)),
+                }
+            }
+        };
+        Self { kind, state }
     }
+}
+
+impl Iterator for Parts {
+    type Item = (u8, Result<Tag, MediaError>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Over => None,
+            State::One(tag) => Some((0, tag)),
+            State::Tracks { layout, packet, mut four, mut data } => {
+                let kind = self.kind;
+                match one_of_many(layout, &mut four, &mut data, kind) {
+                    Err(error) => Some((0, Err(error))),
+                    Ok((track, body)) => {
+                        if !data.is_empty() {
+                            self.state = State::Tracks { layout, packet, four, data };
+                        }
+                        Some((track, coded(four, packet, body, kind)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes the next track's number and body.
+fn one_of_many(
+    layout: Layout,
+    four: &mut [u8; 4],
+    data: &mut BytesMut,
+    kind: &'static str,
+) -> Result<(u8, BytesMut), MediaError> {
+    if layout == Layout::Plain {
+        return Ok((0, std::mem::take(data)));
+    }
+    if layout == Layout::ManyTracksManyCodecs {
+        *four = take::<4>(data, kind)?;
+    }
+    let [track] = take::<1>(data, kind)?;
+    if layout == Layout::OneTrack {
+        return Ok((track, std::mem::take(data)));
+    }
+    let size = unsigned_24(take::<3>(data, kind)?);
+    if data.len() < size {
+        return Err(MediaError::Short(kind));
+    }
+    Ok((track, data.split_to(size)))
+}
+
+fn legacy_video_tag(first: u8, mut data: BytesMut) -> Result<Tag, MediaError> {
+    const KIND: &str = "video";
     // Frame type 5 is a command to the player (E.4.3.1).
     if first >> 4 == 5 {
         return Ok(Tag::Nothing);
@@ -130,19 +242,13 @@ pub(crate) fn video(mut data: BytesMut) -> Result<Tag, MediaError> {
     }
 }
 
-/// Reads an audio message.
-///
-/// # Errors
-/// [`MediaError`] as far as the framing goes.
-pub(crate) fn audio(mut data: BytesMut) -> Result<Tag, MediaError> {
+fn legacy_audio_tag(first: u8, mut data: BytesMut) -> Result<Tag, MediaError> {
     const KIND: &str = "audio";
-    let first = take::<1>(&mut data, KIND)?[0];
     let plain = |codec, data| Ok(Tag::Plain { codec, channels: 1 + (first & 1), data });
     match first >> 4 {
         2 | 14 => plain(Codec::Mp3, data),
         7 => plain(Codec::G711A, data),
         8 => plain(Codec::G711U, data),
-        9 => enhanced(data, first & 0x0F, KIND, 0),
         10 => match take::<1>(&mut data, KIND)?[0] {
             0 => Ok(Tag::Header { codec: Codec::Aac, record: data }),
             1 => frame(Codec::Aac, 0, data),
@@ -152,14 +258,10 @@ pub(crate) fn audio(mut data: BytesMut) -> Result<Tag, MediaError> {
     }
 }
 
-/// The enhanced form behind its first byte.
-fn enhanced(
-    mut data: BytesMut,
-    mut packet: u8,
-    kind: &'static str,
-    frame_type: u8,
-) -> Result<Tag, MediaError> {
+/// The enhanced form behind its first byte, up to what is of the tracks.
+fn enhanced(mut data: BytesMut, first: u8, kind: &'static str) -> Result<State, MediaError> {
     let is_video = kind == "video";
+    let (mut packet, frame_type) = (first & 0x0F, (first >> 4) & 7);
     for _ in 0..EXTENSIONS_MAX {
         if packet != 7 {
             break;
@@ -176,41 +278,34 @@ fn enhanced(
         packet = take::<1>(&mut data, kind)?[0] & 0x0F;
     }
     if is_video && frame_type == 5 && packet != 4 {
-        return Ok(Tag::Nothing);
+        return Ok(State::One(Ok(Tag::Nothing)));
     }
-    let multitrack = packet == if is_video { 6 } else { 5 };
-    let mut layout = 0;
-    if multitrack {
-        let byte = take::<1>(&mut data, kind)?[0];
-        (layout, packet) = (byte >> 4, byte & 0x0F);
+    let mut layout = Layout::Plain;
+    if packet == if is_video { 6 } else { 5 } {
+        let [byte] = take::<1>(&mut data, kind)?;
+        packet = byte & 0x0F;
+        layout = match byte >> 4 {
+            0 => Layout::OneTrack,
+            1 => Layout::ManyTracks,
+            2 => Layout::ManyTracksManyCodecs,
+            number => return Err(MediaError::Layout { kind, number }),
+        };
     }
     let mut four = [0; 4];
-    if layout < 2 {
+    if layout != Layout::ManyTracksManyCodecs {
         four = take::<4>(&mut data, kind)?;
     }
-    if multitrack {
-        loop {
-            if layout == 2 {
-                four = take::<4>(&mut data, kind)?;
-            }
-            let track = take::<1>(&mut data, kind)?[0];
-            if layout == 0 {
-                if track == 0 { break } else { return Ok(Tag::Further(track)) }
-            }
-            let size = unsigned_24(take::<3>(&mut data, kind)?);
-            if data.len() < size {
-                return Err(MediaError::Short(kind));
-            }
-            if track == 0 {
-                data.truncate(size);
-                break;
-            }
-            data.advance(size);
-            if data.is_empty() {
-                return Ok(Tag::Further(track));
-            }
-        }
-    }
+    Ok(State::Tracks { layout, packet, four, data })
+}
+
+/// What a track's body is, by its codec and the type of packet.
+fn coded(
+    four: [u8; 4],
+    packet: u8,
+    mut data: BytesMut,
+    kind: &'static str,
+) -> Result<Tag, MediaError> {
+    let is_video = kind == "video";
     let codec = match &four {
         b"avc1" if is_video => Codec::H264,
         b"hvc1" if is_video => Codec::Hevc,
@@ -306,6 +401,19 @@ fn legacy_audio(number: u8) -> String {
 mod tests {
     use super::*;
 
+    /// What a message has for track 0.
+    fn video(data: BytesMut) -> Result<Tag, MediaError> {
+        main(super::video(data))
+    }
+
+    fn audio(data: BytesMut) -> Result<Tag, MediaError> {
+        main(super::audio(data))
+    }
+
+    fn main(mut parts: Parts) -> Result<Tag, MediaError> {
+        parts.find(|(track, _)| *track == 0).expect("something of track 0").1
+    }
+
     fn bytes(parts: &[&[u8]]) -> BytesMut {
         BytesMut::from(&parts.concat()[..])
     }
@@ -341,16 +449,47 @@ mod tests {
         assert_eq!(video(bytes(&[&[0x96, 0x03], b"avc1", &[0], b"xy"])), h264(0));
         let many: &[&[u8]] = &[&[0x96, 0x13], b"avc1", &[1, 0, 0, 1, 9, 0, 0, 0, 2], b"xy"];
         assert_eq!(video(bytes(many)), h264(0));
-        let mixed: &[&[u8]] =
-            &[&[0x96, 0x23], b"hvc1", &[1, 0, 0, 1, 9], b"avc1", &[0, 0, 0, 2], b"xy"];
-        assert_eq!(video(bytes(mixed)), h264(0));
         let opus = Tag::Frame { codec: Codec::Opus, composition_ms: 0, data: bytes(&[b"xy"]) };
         assert_eq!(audio(bytes(&[&[0x91], b"Opusxy"])), Ok(opus));
         assert_eq!(audio(bytes(&[&[0x94], b"Opus", &[1, 2]])), Ok(Tag::Nothing));
-        // Further tracks, alone and in a list, are told and not taken.
-        assert_eq!(video(bytes(&[&[0x96, 0x03], b"avc1", &[2], b"xy"])), Ok(Tag::Further(2)));
-        let others: &[&[u8]] = &[&[0x95, 0x11], b"Opus", &[1, 0, 0, 1, 9, 3, 0, 0, 1, 9]];
-        assert_eq!(audio(bytes(others)), Ok(Tag::Further(3)));
+    }
+
+    #[test]
+    fn every_track_of_a_message_comes_out_with_its_number() {
+        let of = |codec, data: &[u8]| {
+            Ok(Tag::Frame { codec, composition_ms: 0, data: BytesMut::from(data) })
+        };
+        let all = |parts: Parts| parts.collect::<Vec<_>>();
+        let one = super::video(bytes(&[&[0x96, 0x03], b"avc1", &[2], b"xy"]));
+        assert_eq!(all(one), [(2, of(Codec::H264, b"xy"))]);
+        let many: &[&[u8]] =
+            &[&[0x95, 0x11], b"Opus", &[1, 0, 0, 1, 9, 0, 0, 0, 2], b"xy", &[3, 0, 0, 1, 8]];
+        let opus = |data| of(Codec::Opus, data);
+        assert_eq!(
+            all(super::audio(bytes(many))),
+            [(1, opus(&[9])), (0, opus(b"xy")), (3, opus(&[8]))]
+        );
+        // A codec that is not taken is its own track's trouble.
+        let mixed: &[&[u8]] = &[
+            &[0x96, 0x23],
+            b"hvc1",
+            &[1, 0, 0, 1, 9],
+            b"vvc1",
+            &[7, 0, 0, 0],
+            b"av01",
+            &[0, 0, 0, 2],
+            b"xy",
+        ];
+        let found = all(super::video(bytes(mixed)));
+        assert_eq!(found[0], (1, of(Codec::Hevc, &[9])));
+        assert!(matches!(&found[1], (7, Err(MediaError::Codec { .. }))), "{found:?}");
+        assert_eq!((found.len(), &found[2]), (3, &(0, of(Codec::Av1, b"xy"))));
+        // A length beyond the message is the last that is said of it.
+        let cut: &[&[u8]] = &[&[0x96, 0x13], b"avc1", &[1, 0, 0, 1, 9, 2, 0, 1, 0], b"xy"];
+        let found = all(super::video(bytes(cut)));
+        assert_eq!(found[1..], [(0, Err(MediaError::Short("video")))]);
+        let odd = all(super::video(bytes(&[&[0x96, 0x33], b"avc1", &[2], b"xy"])));
+        assert_eq!(odd, [(0, Err(MediaError::Layout { kind: "video", number: 3 }))]);
     }
 
     #[test]
@@ -398,14 +537,60 @@ mod tests {
         let whole: &[&[u8]] = &[&[0x96, 0x23], b"hvc1", &[1, 0, 0, 1, 9], b"avc1", &[0, 0, 0, 2]];
         let whole = whole.concat();
         for end in 0..whole.len() {
-            let tag = video(BytesMut::from(&whole[..end]));
-            let good =
-                matches!(tag, Err(MediaError::Short("video")) | Ok(Tag::Nothing | Tag::Further(1)));
-            assert!(good, "{tag:?}");
+            for (track, tag) in super::video(BytesMut::from(&whole[..end])) {
+                let good =
+                    matches!((track, &tag), (0, Err(MediaError::Short("video"))) | (1, Ok(_)));
+                assert!(good, "{tag:?}");
+            }
         }
         assert_eq!(
             video(bytes(&[&[0x17, 1, 0x7F, 0, 0]])),
             Err(MediaError::Composition(0x7F_0000))
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn tracks_that_are_written_in_any_layout_are_read_again(
+            layout in 0_u8..3,
+            tracks in proptest::collection::vec(
+                (proptest::prelude::any::<u8>(), proptest::collection::vec(0_u8.., 0..40)),
+                1..6,
+            ),
+        ) {
+            let tracks = if layout == 0 { &tracks[..1] } else { &tracks[..] };
+            let four = |number: u8| if number % 2 == 0 || layout < 2 { *b"av01" } else { *b"vp09" };
+            let mut message = vec![0x96, layout << 4 | 1];
+            if layout < 2 {
+                message.extend_from_slice(b"av01");
+            }
+            for (number, body) in tracks {
+                if layout == 2 {
+                    message.extend_from_slice(&four(*number));
+                }
+                message.push(*number);
+                if layout > 0 {
+                    message.extend_from_slice(&(body.len() as u32).to_be_bytes()[1..]);
+                }
+                message.extend_from_slice(body);
+            }
+            let expected: Vec<_> = tracks
+                .iter()
+                .map(|(number, body)| {
+                    let codec = if four(*number) == *b"av01" { Codec::Av1 } else { Codec::Vp9 };
+                    let data = BytesMut::from(&body[..]);
+                    (*number, Ok(Tag::Frame { codec, composition_ms: 0, data }))
+                })
+                .collect();
+            let found: Vec<_> = super::video(BytesMut::from(&message[..])).collect();
+            proptest::prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn whatever_comes_is_read_to_an_end(message in proptest::collection::vec(0_u8.., 0..200)) {
+            for parts in [super::video(BytesMut::from(&message[..])), super::audio(BytesMut::from(&message[..]))] {
+                assert!(parts.count() <= message.len().max(1));
+            }
+        }
     }
 }

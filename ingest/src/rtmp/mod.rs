@@ -8,14 +8,17 @@
 mod amf;
 mod audience;
 mod capabilities;
+mod carrier;
 mod chunk;
 mod client;
 mod clock;
 mod connection;
 mod error;
 mod flv;
+pub(crate) mod flv_file;
 pub(crate) mod fuzz;
 mod handshake;
+mod lane;
 mod outbox;
 mod play;
 mod publish;
@@ -118,8 +121,8 @@ counters! {
     media_errors,
     /// Jumps of publishers' clocks that were repaired.
     clock_jumps,
-    /// Messages of publishers' further tracks, which are not carried: a stream has one picture and
-    /// one sound, those of number 0.
+    /// Messages of publishers' further tracks that could not be used: broken, of a codec that is not
+    /// taken, or of more tracks than are carried.
     further_tracks,
 }
 

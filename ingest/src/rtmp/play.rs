@@ -1,7 +1,9 @@
 //! The hub's packets become a peer's messages: FLV tags, and enhanced ones for the codecs that the
 //! peer has announced. The same goes to a viewer and, in a push, to a server.
 //!
-//! A track that RTMP cannot carry to this peer is left out. Times begin at zero for each peer.
+//! A track that RTMP cannot carry to this peer is left out. Times begin at zero for each peer. A peer
+//! that understands several tracks gets further ones under their numbers (multitrack of Enhanced
+//! RTMP v2), one in a message.
 
 use std::sync::Arc;
 
@@ -40,8 +42,18 @@ pub(crate) struct Play {
     /// The newest timestamp in milliseconds.
     newest: u32,
     wants_key: bool,
+    further: Vec<Further>,
     /// Pictures made for others too.
     units: Option<Arc<Units>>,
+}
+
+/// A further track.
+#[derive(Debug)]
+struct Further {
+    kind: TrackKind,
+    number: u8,
+    codec: Codec,
+    wants_key: bool,
 }
 
 impl Default for Play {
@@ -60,6 +72,7 @@ impl Play {
             base: None,
             newest: 0,
             wants_key: true,
+            further: Vec::new(),
             units: None,
         }
     }
@@ -81,28 +94,11 @@ impl Play {
         let audio = tracks.audio.clone().filter(|track| self.takes.audio(track.codec));
         let time = self.newest;
         send(DATA, time, &[], &metadata(video.as_ref(), audio.as_ref()).freeze());
-        if let Some(track) = &video
-            && let Ok(told) = Description::of(track)
-        {
-            match track.codec {
-                Codec::H264 => send(VIDEO, time, &[0x17, 0, 0, 0, 0], &told.record),
-                // VP8 has nothing to say (Enhanced RTMP, SequenceStart).
-                Codec::Vp8 => {}
-                _ => send(VIDEO, time, &tag(0x90, &told.four_cc), &told.record),
-            }
+        if let Some((head, record)) = video.as_ref().and_then(|track| picture_header(track, 0)) {
+            send(VIDEO, time, &head, &record);
         }
-        if let Some(track) = &audio {
-            match track.codec {
-                Codec::Opus => {
-                    let head = Bytes::copy_from_slice(&opus_head(track.channels));
-                    send(AUDIO, time, &tag(0x90, b"Opus"), &head);
-                }
-                Codec::Flac => send(AUDIO, time, &tag(0x90, b"fLaC"), &track.config),
-                Codec::Aac => {
-                    send(AUDIO, time, &[0xAF, 0], &aac_config(track).unwrap_or_default());
-                }
-                _ => {}
-            }
+        if let Some((head, record)) = audio.as_ref().and_then(|track| sound_header(track, 0)) {
+            send(AUDIO, time, &head, &record);
         }
         let any = video.is_some() || audio.is_some();
         (self.video, self.audio) = (video, audio);
@@ -131,48 +127,7 @@ impl Play {
                     return;
                 }
                 self.wants_key = false;
-                let time = self.time(packet.dts);
-                // Both times are cut to milliseconds before the distance is taken, so that the
-                // sum, which is what the viewer shows, is not off by one.
-                let base = self.base.unwrap_or(packet.dts);
-                let shown = (packet.pts - base).0.div_euclid(90);
-                let composition = (shown - time).clamp(0, 0x7F_FFFF) as u32;
-                let time = time as u32;
-                let [_, a, b, c] = composition.to_be_bytes();
-                let frame = if packet.key { 0x10 } else { 0x20 };
-                let unit = |drop: fn(u8) -> bool| {
-                    let make = || {
-                        let mut unit = BytesMut::new();
-                        push_length_prefixed(&mut unit, &packet.data, drop);
-                        unit.freeze()
-                    };
-                    match &self.units {
-                        Some(units) => units.of(&packet.data, make),
-                        None => make(),
-                    }
-                };
-                // Parameter sets are left out, since the sequence header has them.
-                match codec {
-                    Codec::H264 => {
-                        let unit = unit(|header| {
-                            matches!(NalKind::of(header), NalKind::Sps | NalKind::Pps)
-                        });
-                        send(VIDEO, time, &[frame | 7, 1, a, b, c], &unit);
-                    }
-                    Codec::Hevc => {
-                        let unit = unit(|header| hevc::NalKind::of(header).is_parameter_set());
-                        // CodedFramesX is CodedFrames with a composition time of zero.
-                        if composition == 0 {
-                            send(VIDEO, time, &tag(0x83 | frame, b"hvc1"), &unit);
-                        } else {
-                            let [t0, t1, t2, t3, t4] = tag(0x81 | frame, b"hvc1");
-                            send(VIDEO, time, &[t0, t1, t2, t3, t4, a, b, c], &unit);
-                        }
-                    }
-                    Codec::Av1 => send(VIDEO, time, &tag(0x81 | frame, b"av01"), &packet.data),
-                    Codec::Vp9 => send(VIDEO, time, &tag(0x81 | frame, b"vp09"), &packet.data),
-                    _ => send(VIDEO, time, &tag(0x81 | frame, b"vp08"), &packet.data),
-                }
+                self.picture(codec, 0, packet, send);
             }
             TrackKind::Audio => {
                 let Some(track) = &self.audio else { return };
@@ -183,13 +138,99 @@ impl Play {
                 }
                 let time = self.time(packet.dts) as u32;
                 match codec {
-                    Codec::Opus => send(AUDIO, time, &tag(0x91, b"Opus"), &packet.data),
-                    Codec::Flac => send(AUDIO, time, &tag(0x91, b"fLaC"), &packet.data),
                     Codec::Mp3 => send(AUDIO, time, &[mp3_tag(rate, channels)], &packet.data),
-                    _ => send(AUDIO, time, &[0xAF, 1], &packet.data),
+                    Codec::Aac => send(AUDIO, time, &[0xAF, 1], &packet.data),
+                    _ => send(AUDIO, time, &sound_head(codec, FRAMES, 0), &packet.data),
                 }
             }
         }
+    }
+
+    /// Takes what the following packets of a further track are, and sends its sequence header. A
+    /// track that the peer does not take is left out.
+    pub(crate) fn further(&mut self, number: u8, tracks: &Tracks, send: Send<'_>) {
+        let time = self.newest;
+        if let Some(track) = &tracks.video {
+            self.forget(TrackKind::Video, number);
+            if self.takes.video(track.codec) {
+                self.keep(TrackKind::Video, number, track.codec);
+                if let Some((head, record)) = picture_header(track, number) {
+                    send(VIDEO, time, &head, &record);
+                }
+            }
+        } else if let Some(track) = &tracks.audio {
+            self.forget(TrackKind::Audio, number);
+            if self.takes.audio(track.codec) {
+                self.keep(TrackKind::Audio, number, track.codec);
+                if let Some((head, record)) = sound_header(track, number) {
+                    send(AUDIO, time, &head, &record);
+                }
+            }
+        }
+    }
+
+    /// Sends a packet of a further track, once the stream itself has begun.
+    pub(crate) fn further_packet(&mut self, number: u8, packet: &Packet, send: Send<'_>) {
+        let of = |lane: &&mut Further| lane.kind == packet.kind && lane.number == number;
+        let begun = self.base.is_some();
+        let Some(lane) = self.further.iter_mut().find(of).filter(|_| begun) else { return };
+        if lane.kind.is_video() && lane.wants_key && !packet.key {
+            return;
+        }
+        lane.wants_key = false;
+        let codec = lane.codec;
+        match packet.kind {
+            TrackKind::Video => self.picture(codec, number, packet, send),
+            TrackKind::Audio => {
+                let time = self.time(packet.dts) as u32;
+                send(AUDIO, time, &sound_head(codec, FRAMES, number), &packet.data);
+            }
+        }
+    }
+
+    /// Packets of a further track were lost, or the track is over.
+    pub(crate) fn further_lagged(&mut self, kind: TrackKind, number: u8) {
+        let of = |lane: &&mut Further| lane.kind == kind && lane.number == number;
+        if let Some(lane) = self.further.iter_mut().find(of) {
+            lane.wants_key = true;
+        }
+    }
+
+    fn forget(&mut self, kind: TrackKind, number: u8) {
+        self.further.retain(|lane| lane.kind != kind || lane.number != number);
+    }
+
+    fn keep(&mut self, kind: TrackKind, number: u8, codec: Codec) {
+        self.further.push(Further { kind, number, codec, wants_key: true });
+    }
+
+    fn picture(&mut self, codec: Codec, number: u8, packet: &Packet, send: Send<'_>) {
+        let time = self.time(packet.dts);
+        // Both times are cut to milliseconds before the distance is taken, so that the
+        // sum, which is what the viewer shows, is not off by one.
+        let base = self.base.unwrap_or(packet.dts);
+        let shown = (packet.pts - base).0.div_euclid(90);
+        let composition = (shown - time).clamp(0, 0x7F_FFFF) as u32;
+        let unit = |drop: fn(u8) -> bool| {
+            let make = || {
+                let mut unit = BytesMut::new();
+                push_length_prefixed(&mut unit, &packet.data, drop);
+                unit.freeze()
+            };
+            match &self.units {
+                Some(units) => units.of(&packet.data, make),
+                None => make(),
+            }
+        };
+        // Parameter sets are left out, since the sequence header has them.
+        let unit = match codec {
+            Codec::H264 => {
+                unit(|header| matches!(NalKind::of(header), NalKind::Sps | NalKind::Pps))
+            }
+            Codec::Hevc => unit(|header| hevc::NalKind::of(header).is_parameter_set()),
+            _ => packet.data.clone(),
+        };
+        send(VIDEO, time as u32, &picture_head(codec, packet.key, composition, number), &unit);
     }
 
     /// The viewer's milliseconds of a decoding time. Cut to 32 bits it wraps after 49 days, as
@@ -202,9 +243,104 @@ impl Play {
     }
 }
 
-/// The beginning of an enhanced message.
-const fn tag(first: u8, four: &[u8; 4]) -> [u8; 5] {
-    [first, four[0], four[1], four[2], four[3]]
+/// Types of enhanced messages: how to decode, frames, frames without composition time.
+const SEQUENCE_START: u8 = 0;
+const FRAMES: u8 = 1;
+const FRAMES_X: u8 = 3;
+
+/// The beginning of a message, in front of what is coded.
+#[derive(Clone, Copy)]
+struct Head {
+    bytes: [u8; 10],
+    length: usize,
+}
+
+impl Head {
+    fn of(parts: &[&[u8]]) -> Self {
+        let mut head = Self { bytes: [0; 10], length: 0 };
+        for byte in parts.iter().copied().flatten() {
+            head.bytes[head.length] = *byte;
+            head.length += 1;
+        }
+        head
+    }
+
+    /// An enhanced one of one track: `first` has all bits but the packet type's, which is `multitrack`
+    /// for further tracks.
+    fn enhanced(first: u8, multitrack: u8, packet: u8, four: [u8; 4], number: u8) -> Self {
+        match number {
+            0 => Self::of(&[&[first | packet], &four]),
+            // One track in the message (AvMultitrackType 0).
+            _ => Self::of(&[&[first | multitrack, packet], &four, &[number]]),
+        }
+    }
+}
+
+impl std::ops::Deref for Head {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The head of a picture; `composition` in milliseconds.
+fn picture_head(codec: Codec, key: bool, composition: u32, number: u8) -> Head {
+    let [_, a, b, c] = composition.to_be_bytes();
+    let frame = if key { 0x10 } else { 0x20 };
+    let four = match codec {
+        Codec::H264 if number == 0 => return Head::of(&[&[frame | 7, 1, a, b, c]]),
+        Codec::H264 => *b"avc1",
+        Codec::Hevc => *b"hvc1",
+        Codec::Av1 => *b"av01",
+        Codec::Vp9 => *b"vp09",
+        _ => *b"vp08",
+    };
+    let head = |packet| Head::enhanced(0x80 | frame, 6, packet, four, number);
+    match codec {
+        // CodedFramesX is CodedFrames with a composition time of zero.
+        Codec::H264 | Codec::Hevc if composition == 0 => head(FRAMES_X),
+        Codec::H264 | Codec::Hevc => Head::of(&[&*head(FRAMES), &[a, b, c]]),
+        _ => head(FRAMES),
+    }
+}
+
+/// The head of a sound in the enhanced form.
+fn sound_head(codec: Codec, packet: u8, number: u8) -> Head {
+    let four = match codec {
+        Codec::Opus => *b"Opus",
+        Codec::Flac => *b"fLaC",
+        Codec::Mp3 => *b".mp3",
+        _ => *b"mp4a",
+    };
+    Head::enhanced(0x90, 5, packet, four, number)
+}
+
+/// The sequence header of a picture, if its codec has one.
+fn picture_header(track: &VideoTrack, number: u8) -> Option<(Head, Bytes)> {
+    let told = Description::of(track).ok()?;
+    let head = match track.codec {
+        Codec::H264 if number == 0 => Head::of(&[&[0x17, 0, 0, 0, 0]]),
+        // VP8 has nothing to say (Enhanced RTMP, SequenceStart).
+        Codec::Vp8 => return None,
+        _ => Head::enhanced(0x90, 6, SEQUENCE_START, told.four_cc, number),
+    };
+    Some((head, told.record))
+}
+
+/// The sequence header of a sound, if its codec has one.
+fn sound_header(track: &AudioTrack, number: u8) -> Option<(Head, Bytes)> {
+    let record = match track.codec {
+        Codec::Opus => Bytes::copy_from_slice(&opus_head(track.channels)),
+        Codec::Flac => track.config.clone(),
+        Codec::Aac => aac_config(track).unwrap_or_default(),
+        _ => return None,
+    };
+    let head = match track.codec {
+        Codec::Aac if number == 0 => Head::of(&[&[0xAF, 0]]),
+        _ => sound_head(track.codec, SEQUENCE_START, number),
+    };
+    Some((head, record))
 }
 
 /// First byte of an MP3 message (Adobe, E.4.2.1): format 2, rate, 16 bits, channels. Rates that

@@ -1,23 +1,28 @@
 //! A publisher's messages become the hub's packets: canonical form, times that grow, tracks known
 //! before their packets.
 //!
-//! Packets wait here until it is clear which tracks there are: both, or one and the word of the
-//! metadata, or one and no sign of the other for [`WAIT_MAX`] of media.
+//! Packets wait here until it is clear which tracks the stream itself has: both, or one and the word
+//! of the metadata, or one and no sign of the other for [`WAIT_MAX`] of media. The stream's own
+//! tracks are those of number 0; further ones (multitrack of Enhanced RTMP v2) come out beside it,
+//! those of numbers up to [`PICTURES_MAX`] and [`SOUNDS_MAX`].
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use pipeline::aac::AudioSpecificConfig;
-use pipeline::flac::StreamInfo;
-use pipeline::mp3::FrameHeader;
 use pipeline::packet::{AudioTrack, VideoTrack};
-use pipeline::video::{self, Assembler};
-use pipeline::{Codec, Packet, Pts, Ticks, TrackKind, Tracks};
+use pipeline::{Packet, Pts, Ticks, TrackKind, Tracks};
 
 use super::amf::Value;
-use super::clock::{Clock, Track};
-use super::flv::{self, MediaError, Tag};
+use super::clock::Clock;
+use super::flv::{self, MediaError, Parts};
+use super::lane::{Came, Heard, Picture, Sound};
+
+/// Further tracks of pictures: as many as a stream has renditions.
+pub(crate) const PICTURES_MAX: u8 = crate::hub::RENDITIONS_MAX as u8;
+
+/// Further tracks of sound.
+pub(crate) const SOUNDS_MAX: u8 = crate::name::SOUNDS_MAX;
 
 /// How much media is waited for a second track.
 const WAIT_MAX: Ticks = Ticks::from_millis(500);
@@ -31,33 +36,50 @@ const WAIT_PACKETS: usize = 256;
 /// What comes out.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// What the following packets are.
+    /// What the following packets of the stream are.
     Tracks(Tracks),
-    /// The next packet in decoding order of its track.
+    /// The next packet of the stream in decoding order of its track.
     Packet(Packet),
+    /// What the following pictures of a further track are.
+    Picture(u8, VideoTrack),
+    /// What the following sound of a further track is.
+    Sound(u8, AudioTrack),
+    /// The next packet of a further track; it says of what kind.
+    Further(u8, Packet),
 }
 
 /// The media of one publisher.
 #[derive(Debug, Default)]
 pub(crate) struct Publish {
-    /// Of the picture's codec, from its first message on.
-    assembler: Option<Assembler>,
-    tracks: Tracks,
     clock: Clock,
-    video: Track,
-    audio: Track,
-    /// What the metadata says there will be: a picture, a sound.
-    announced: Option<(bool, bool)>,
-    started: bool,
-    waiting: VecDeque<Packet>,
-    seen_key: bool,
-    /// Further tracks that were seen and are not carried: bit n of the picture's, of the sound's.
-    further: [[u64; 4]; 2],
-    further_messages: u64,
+    picture: Picture,
+    sound: Sound,
+    /// Further tracks by number less one.
+    pictures: Vec<Picture>,
+    sounds: Vec<Sound>,
+    start: Start,
+    /// Messages of further tracks that could not be used.
+    left_out: u64,
+    /// Further tracks of which something was left out: bit n of the picture's, of the sound's.
+    left_tracks: [[u64; 4]; 2],
+    /// The newest of them, and why it was left out, until somebody asks.
+    news: Option<LeftOut>,
+}
+
+/// A further track that is not carried, or not whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// Of the picture or of the sound.
+    pub(crate) kind: TrackKind,
+    /// Its number.
+    pub(crate) number: u8,
+    /// Why; `None` for more tracks than are taken.
+    pub(crate) error: Option<MediaError>,
 }
 
 impl Publish {
-    /// Takes a video message that came at `now`.
+    /// Takes a video message that came at `now`. Trouble of a further track is that track's alone
+    /// ([`Self::take_left_out`]).
     ///
     /// # Errors
     /// [`MediaError`]; unless [`MediaError::can_pass`] says no, the next message may follow.
@@ -68,38 +90,7 @@ impl Publish {
         data: BytesMut,
         out: &mut Vec<Output>,
     ) -> Result<(), MediaError> {
-        match flv::video(data)? {
-            Tag::Nothing | Tag::Plain { .. } => Ok(()),
-            Tag::Further(track) => {
-                self.further(TrackKind::Video, track);
-                Ok(())
-            }
-            Tag::Header { codec, record } => {
-                let assembler = self.assembler(codec)?;
-                assembler.configure(&record)?;
-                let track = assembler.track();
-                // Parameter sets that replace others hold from the next key picture on.
-                if self.tracks.video.as_ref().is_none_or(|known| known.codec != codec) {
-                    self.video_track(track, out);
-                }
-                Ok(())
-            }
-            Tag::Frame { codec, composition_ms, data } => {
-                let assembler = self.assembler(codec)?;
-                let Some(unit) = assembler.sample(data)? else { return Ok(()) };
-                if unit.changed || self.tracks.video.as_ref().is_none_or(|of| of.codec != codec) {
-                    self.video_track(self.assembler.as_ref().and_then(Assembler::track), out);
-                }
-                if !self.seen_key && !unit.key {
-                    return Err(MediaError::Headless("video"));
-                }
-                self.seen_key = true;
-                let (pts, dts) = self.clock.stamp(&mut self.video, timestamp, composition_ms, now);
-                let (kind, key, data) = (TrackKind::Video, unit.key, unit.data);
-                self.packet(Packet { kind, pts, dts, key, data, arrived: now }, out);
-                Ok(())
-            }
-        }
+        self.message(TrackKind::Video, Came { now, timestamp }, flv::video(data), out)
     }
 
     /// Takes an audio message that came at `now`.
@@ -113,62 +104,104 @@ impl Publish {
         data: BytesMut,
         out: &mut Vec<Output>,
     ) -> Result<(), MediaError> {
-        match flv::audio(data)? {
-            Tag::Nothing => Ok(()),
-            Tag::Further(track) => {
-                self.further(TrackKind::Audio, track);
-                Ok(())
-            }
-            Tag::Header { codec, record } => {
-                self.audio_track(audio_track(codec, record)?, out);
-                Ok(())
-            }
-            Tag::Plain { codec: Codec::Mp3, data, .. } => self.mp3(now, timestamp, data, out),
-            Tag::Plain { codec, channels, data } => {
-                // G.711 has one rate (Adobe, E.4.2.1).
-                let (sample_rate, config) = (8000, bytes::Bytes::new());
-                self.audio_track(AudioTrack { codec, sample_rate, channels, config }, out);
-                self.sound(now, timestamp, data, out);
-                Ok(())
-            }
-            Tag::Frame { codec, data, .. } => {
-                if self.tracks.audio.as_ref().is_none_or(|track| track.codec != codec) {
-                    return Err(MediaError::Headless("audio"));
-                }
-                self.sound(now, timestamp, data, out);
-                Ok(())
-            }
-        }
+        self.message(TrackKind::Audio, Came { now, timestamp }, flv::audio(data), out)
     }
 
-    /// Takes MP3, of which a message may hold several frames.
-    fn mp3(
+    fn message(
         &mut self,
-        now: Instant,
-        timestamp: u32,
-        mut data: BytesMut,
+        kind: TrackKind,
+        came: Came,
+        parts: Parts,
         out: &mut Vec<Output>,
     ) -> Result<(), MediaError> {
-        let mut samples = 0;
-        while !data.is_empty() {
-            let header = FrameHeader::parse(&data)?;
-            self.audio_track(header.track(), out);
-            let bytes = header.frame_bytes.map_or(data.len(), |bytes| bytes.min(data.len()));
-            let frame = data.split_to(bytes.max(1));
-            let later = samples * 1000 / header.sample_rate;
-            self.sound(now, timestamp.wrapping_add(later), frame, out);
-            samples += header.samples;
+        for (number, tag) in parts {
+            match (number, kind) {
+                (0, TrackKind::Video) => self.own_picture(came, tag?, out)?,
+                (0, TrackKind::Audio) => self.own_sound(came, tag?, out)?,
+                _ => {
+                    let taken = tag.map_err(Some).and_then(|tag| match kind {
+                        TrackKind::Video => self.further_picture(number, came, tag, out),
+                        TrackKind::Audio => self.further_sound(number, came, tag, out),
+                    });
+                    if let Err(error) = taken {
+                        self.leave_out(LeftOut { kind, number, error });
+                    }
+                }
+            }
         }
         Ok(())
     }
 
-    fn sound(&mut self, now: Instant, timestamp: u32, data: BytesMut, out: &mut Vec<Output>) {
-        if data.is_empty() {
-            return;
+    fn own_picture(
+        &mut self,
+        came: Came,
+        tag: flv::Tag,
+        out: &mut Vec<Output>,
+    ) -> Result<(), MediaError> {
+        let (changed, packet) = self.picture.take(&mut self.clock, came, tag)?;
+        if changed {
+            self.start.tracks.video.clone_from(&self.picture.track);
+            self.start.tracks_changed(out);
         }
-        let (pts, dts) = self.clock.stamp(&mut self.audio, timestamp, 0, now);
-        let (kind, key, data) = (TrackKind::Audio, true, data.freeze());
-        self.packet(Packet { kind, pts, dts, key, data, arrived: now }, out);
+        if let Some(packet) = packet {
+            self.start.put(Output::Packet(packet), out);
+        }
+        Ok(())
+    }
+
+    fn own_sound(
+        &mut self,
+        came: Came,
+        tag: flv::Tag,
+        out: &mut Vec<Output>,
+    ) -> Result<(), MediaError> {
+        let Self { sound, clock, start, .. } = self;
+        sound.take(clock, came, tag, &mut |sound, heard| match heard {
+            Heard::Track => {
+                start.tracks.audio.clone_from(&sound.track);
+                start.tracks_changed(out);
+            }
+            Heard::Packet(packet) => start.put(Output::Packet(packet), out),
+        })
+    }
+
+    fn further_picture(
+        &mut self,
+        number: u8,
+        came: Came,
+        tag: flv::Tag,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Option<MediaError>> {
+        let picture = lane(&mut self.pictures, number, PICTURES_MAX).ok_or(None)?;
+        let (changed, packet) = picture.take(&mut self.clock, came, tag).map_err(Some)?;
+        let track = picture.track.clone().filter(|_| changed);
+        if let Some(track) = track {
+            self.start.put(Output::Picture(number, track), out);
+        }
+        if let Some(packet) = packet {
+            self.start.put(Output::Further(number, packet), out);
+        }
+        Ok(())
+    }
+
+    fn further_sound(
+        &mut self,
+        number: u8,
+        came: Came,
+        tag: flv::Tag,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Option<MediaError>> {
+        let Self { sounds, clock, start, .. } = self;
+        let sound = lane(sounds, number, SOUNDS_MAX).ok_or(None)?;
+        let taken = sound.take(clock, came, tag, &mut |sound, heard| match heard {
+            Heard::Track => {
+                if let Some(track) = sound.track.clone() {
+                    start.put(Output::Sound(number, track), out);
+                }
+            }
+            Heard::Packet(packet) => start.put(Output::Further(number, packet), out),
+        });
+        taken.map_err(Some)
     }
 
     /// Takes the values of a data message; anything but `onMetaData` is passed over.
@@ -179,8 +212,16 @@ impl Publish {
         let announced = (facts.get("videocodecid").is_some(), facts.get("audiocodecid").is_some());
         // A writer that names neither says nothing.
         if announced != (false, false) {
-            self.announced = Some(announced);
-            self.start_if_known(out);
+            self.start.announced = Some(announced);
+            self.start.start_if_known(out);
+        }
+    }
+
+    /// Nothing follows: what waits for a second track is given out without it.
+    pub(crate) fn finish(&mut self, out: &mut Vec<Output>) {
+        let begun = self.start.waiting.iter().any(|waiting| matches!(waiting, Output::Packet(_)));
+        if begun && !self.start.started {
+            self.start.begin(out);
         }
     }
 
@@ -189,108 +230,100 @@ impl Publish {
         self.clock.repaired
     }
 
-    /// Messages of further tracks, which are not carried.
-    pub(crate) fn further_messages(&self) -> u64 {
-        self.further_messages
+    /// Messages of further tracks that could not be used.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out
     }
 
-    /// Further tracks seen so far: of the picture, of the sound.
-    pub(crate) fn further_tracks(&self) -> [u32; 2] {
-        self.further.map(|bits| bits.iter().map(|bits| bits.count_ones()).sum())
+    /// A further track of which something was left out for the first time since this was asked.
+    pub(crate) fn take_left_out(&mut self) -> Option<LeftOut> {
+        self.news.take()
     }
 
-    fn further(&mut self, kind: TrackKind, track: u8) {
-        let bits = &mut self.further[usize::from(!kind.is_video())];
-        bits[usize::from(track) / 64] |= 1 << (track % 64);
-        self.further_messages += 1;
-    }
-
-    /// The assembler of this codec; another one than before begins anew.
-    fn assembler(&mut self, codec: Codec) -> Result<&mut Assembler, MediaError> {
-        if self.assembler.as_ref().is_some_and(|kept| kept.codec() != codec) {
-            self.assembler = None;
-            self.seen_key = false;
+    fn leave_out(&mut self, left: LeftOut) {
+        let bits = &mut self.left_tracks[usize::from(!left.kind.is_video())];
+        let (word, bit) = (usize::from(left.number) / 64, 1 << (left.number % 64));
+        if bits[word] & bit == 0 {
+            bits[word] |= bit;
+            self.news = Some(left);
         }
-        if self.assembler.is_none() {
-            self.assembler = Assembler::new(codec);
-        }
-        self.assembler.as_mut().ok_or(video::Error::NoVideo(codec).into())
+        self.left_out += 1;
     }
+}
 
-    fn audio_track(&mut self, track: AudioTrack, out: &mut Vec<Output>) {
-        if self.tracks.audio.as_ref() != Some(&track) {
-            self.tracks.audio = Some(track);
-            self.tracks_changed(out);
-        }
-    }
+/// What waits until it is clear which tracks the stream has.
+#[derive(Debug, Default)]
+struct Start {
+    tracks: Tracks,
+    /// What the metadata says there will be: a picture, a sound.
+    announced: Option<(bool, bool)>,
+    started: bool,
+    waiting: VecDeque<Output>,
+}
 
-    fn video_track(&mut self, track: Option<VideoTrack>, out: &mut Vec<Output>) {
-        if track.is_some() && self.tracks.video != track {
-            self.tracks.video = track;
-            self.tracks_changed(out);
-        }
-    }
-
-    fn tracks_changed(&mut self, out: &mut Vec<Output>) {
+impl Start {
+    fn tracks_changed(&self, out: &mut Vec<Output>) {
         if self.started {
             out.push(Output::Tracks(self.tracks.clone()));
         }
     }
 
-    fn packet(&mut self, packet: Packet, out: &mut Vec<Output>) {
+    fn put(&mut self, output: Output, out: &mut Vec<Output>) {
         if self.started {
-            out.push(Output::Packet(packet));
+            out.push(output);
             return;
         }
-        self.waiting.push_back(packet);
+        // Further tracks without the stream's own make no stream.
+        if !matches!(output, Output::Packet(_)) && self.waiting.len() >= WAIT_PACKETS {
+            return;
+        }
+        self.waiting.push_back(output);
         self.start_if_known(out);
     }
 
     fn start_if_known(&mut self, out: &mut Vec<Output>) {
-        if self.started || self.waiting.is_empty() || !self.known() {
-            return;
+        if !self.started && self.known() {
+            self.begin(out);
         }
-        self.started = true;
-        out.push(Output::Tracks(self.tracks.clone()));
-        out.extend(std::mem::take(&mut self.waiting).into_iter().map(Output::Packet));
     }
 
-    /// Whether it is clear, or late enough to say, which tracks there are.
+    fn begin(&mut self, out: &mut Vec<Output>) {
+        self.started = true;
+        out.push(Output::Tracks(self.tracks.clone()));
+        out.extend(std::mem::take(&mut self.waiting));
+    }
+
+    /// Whether it is clear, or late enough to say, which tracks the stream has.
     fn known(&self) -> bool {
+        let own = |output: &Output| match output {
+            Output::Packet(packet) => Some((packet.kind, packet.dts)),
+            _ => None,
+        };
+        let packets = || self.waiting.iter().filter_map(own);
+        let times = || packets().map(|(_, dts)| dts);
+        let Some(first) = times().min() else { return false };
         let have = (self.tracks.video.is_some(), self.tracks.audio.is_some());
         if have == (true, true) || self.announced == Some(have) {
             return true;
         }
-        let times = || self.waiting.iter().map(|packet| packet.dts);
-        let (first, last) = (times().min(), times().max());
-        let span = last.unwrap_or(Pts(0)) - first.unwrap_or(Pts(0));
-        let pictures = self.waiting.iter().filter(|packet| packet.kind == TrackKind::Video).count();
+        let span = times().max().unwrap_or(Pts(0)) - first;
+        let pictures = || packets().filter(|(kind, _)| kind.is_video()).count();
         span >= WAIT_MAX
             || self.waiting.len() >= WAIT_PACKETS
-            || (self.announced.is_none() && pictures >= WAIT_PICTURES)
+            || (self.announced.is_none() && pictures() >= WAIT_PICTURES)
     }
 }
 
-fn audio_track(codec: Codec, record: BytesMut) -> Result<AudioTrack, MediaError> {
-    if codec == Codec::Opus {
-        // The identification header of RFC 7845 5.1; its tenth byte is the channel count.
-        let channels = match record.get(..8) {
-            Some(b"OpusHead") => *record.get(9).ok_or(MediaError::Short("audio"))?,
-            _ => 2,
-        };
-        let (sample_rate, config) = (pipeline::opus::SAMPLE_RATE, bytes::Bytes::new());
-        return Ok(AudioTrack { codec, sample_rate, channels: channels.max(1), config });
+/// The lane of a further track, begun if it is new; `None` beyond the limit.
+fn lane<T: Default>(lanes: &mut Vec<T>, number: u8, max: u8) -> Option<&mut T> {
+    let place = usize::from(number.checked_sub(1)?);
+    if number > max {
+        return None;
     }
-    if codec == Codec::Flac {
-        return Ok(StreamInfo::parse(&record)?.track());
+    if lanes.len() <= place {
+        lanes.resize_with(place + 1, T::default);
     }
-    let config = AudioSpecificConfig::parse(&record)?;
-    Ok(AudioTrack {
-        codec,
-        sample_rate: config.output_rate(),
-        channels: config.output_channels(),
-        config: record.freeze(),
-    })
+    lanes.get_mut(place)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use pipeline::Codec;
 
 use super::*;
 use crate::rtmp::amf::object;
@@ -69,7 +70,7 @@ impl Feed {
     fn tracks(&self) -> Vec<(bool, bool)> {
         let known = |output: &Output| match output {
             Output::Tracks(tracks) => Some((tracks.video.is_some(), tracks.audio.is_some())),
-            Output::Packet(_) => None,
+            _ => None,
         };
         self.out.iter().filter_map(known).collect()
     }
@@ -195,7 +196,23 @@ fn metadata_that_says_nothing_changes_nothing() {
     let mut feed = Feed::default();
     feed.announce(&[]);
     feed.media.metadata(&[object([]), Value::Null], &mut feed.out);
-    assert_eq!(feed.media.announced, None);
+    assert_eq!(feed.media.start.announced, None);
+}
+
+/// Sends something of a further track.
+fn watch_further(play: &mut Play, output: &Output, send: play::Send<'_>) {
+    match output {
+        Output::Picture(number, track) => {
+            let tracks = Tracks { video: Some(track.clone()), audio: None };
+            play.further(*number, &tracks, send);
+        }
+        Output::Sound(number, track) => {
+            let tracks = Tracks { video: None, audio: Some(track.clone()) };
+            play.further(*number, &tracks, send);
+        }
+        Output::Further(number, packet) => play.further_packet(*number, packet, send),
+        Output::Tracks(_) | Output::Packet(_) => {}
+    }
 }
 
 /// What a viewer is sent, read again as if it were published.
@@ -207,6 +224,7 @@ fn watch(play: &mut Play, outputs: &[Output]) -> Feed {
         match output {
             Output::Tracks(tracks) => assert!(play.tracks(tracks, &mut send)),
             Output::Packet(packet) => play.packet(packet, &mut send),
+            further => watch_further(play, further, &mut send),
         }
     }
     let mut feed = Feed::default();
@@ -287,7 +305,7 @@ fn opus_goes_only_to_viewers_who_asked_for_it() {
         &mut Play::new(Capabilities::all()),
         &[Output::Tracks(tracks), Output::Packet(packet)],
     );
-    assert_eq!(seen.media.tracks.audio.unwrap().channels, 2);
+    assert_eq!(seen.media.start.tracks.audio.unwrap().channels, 2);
 }
 
 /// A stream of each codec goes through a publisher's and a viewer's messages and comes out the same.
@@ -332,6 +350,7 @@ fn every_codec_goes_in_and_out_again() {
             match output {
                 Output::Tracks(tracks) => assert!(play.tracks(tracks, &mut send)),
                 Output::Packet(packet) => play.packet(packet, &mut send),
+                further => watch_further(&mut play, further, &mut send),
             }
         }
         again.announce(&["videocodecid"]);
@@ -339,7 +358,7 @@ fn every_codec_goes_in_and_out_again() {
             feed.packets().iter().map(|p| (p.data.clone(), p.pts, p.key)).collect()
         };
         assert_eq!(bytes(&again), bytes(&feed), "{codec}");
-        assert_eq!(again.media.tracks, feed.media.tracks);
+        assert_eq!(again.media.start.tracks, feed.media.start.tracks);
         // A viewer who has not announced it gets none of it.
         let Some(Output::Tracks(tracks)) = feed.out.first() else { panic!("tracks come first") };
         assert!(!Play::new(Capabilities::default()).tracks(tracks, &mut |_, _, _, _| {}));
@@ -347,7 +366,7 @@ fn every_codec_goes_in_and_out_again() {
 }
 
 #[test]
-fn mp3_and_g711_need_no_header_and_further_tracks_are_counted() {
+fn mp3_and_g711_need_no_header() {
     let mut feed = Feed::default();
     feed.announce(&["audiocodecid"]);
     // Two frames of 24 kHz, 8 kbit/s, 24 bytes each, in one message.
@@ -356,18 +375,148 @@ fn mp3_and_g711_need_no_header_and_further_tracks_are_counted() {
     feed.audio(48, BytesMut::from(&[&[0x2E][..], &frame].concat()[..])).unwrap();
     let times: Vec<_> = feed.packets().iter().map(|p| p.pts.as_millis()).collect();
     assert_eq!(times, [0, 24, 48]);
-    let track = feed.media.tracks.audio.clone().unwrap();
+    let track = feed.media.start.tracks.audio.clone().unwrap();
     assert_eq!((track.codec, track.sample_rate, track.channels), (Codec::Mp3, 24_000, 1));
 
     let mut feed = Feed::default();
     feed.announce(&["audiocodecid"]);
     feed.audio(0, BytesMut::from(&[&[0x82][..], &[0xff; 160]].concat()[..])).unwrap();
-    let track = feed.media.tracks.audio.clone().unwrap();
+    let track = feed.media.start.tracks.audio.clone().unwrap();
     assert_eq!((track.codec, track.sample_rate, track.channels), (Codec::G711U, 8000, 1));
-    for number in [1, 2, 2] {
-        feed.audio(20, BytesMut::from(&[0x95, 0x01, b'O', b'p', b'u', b's', number, 9][..]))
-            .unwrap();
-    }
-    assert_eq!((feed.media.further_tracks(), feed.media.further_messages()), ([0, 2], 3));
     assert_eq!(feed.packets().len(), 1);
+}
+
+/// An enhanced message with one thing of one track.
+fn of_track(first: u8, packet: u8, four: &[u8; 4], number: u8, body: &[u8]) -> BytesMut {
+    BytesMut::from(&[&[first, packet], &four[..], &[number], body].concat()[..])
+}
+
+/// What came out for further tracks: kind, number, and the time of a packet.
+fn further(feed: &Feed) -> Vec<(char, u8, Option<i64>)> {
+    let of = |output: &Output| match output {
+        Output::Picture(number, _) => Some(('v', *number, None)),
+        Output::Sound(number, _) => Some(('a', *number, None)),
+        Output::Further(number, packet) => {
+            let kind = if packet.kind.is_video() { 'v' } else { 'a' };
+            Some((kind, *number, Some(packet.pts.as_millis())))
+        }
+        Output::Tracks(_) | Output::Packet(_) => None,
+    };
+    feed.out.iter().filter_map(of).collect()
+}
+
+#[test]
+fn further_tracks_come_out_beside_the_stream_on_its_clock_and_after_its_start() {
+    let mut feed = Feed::default();
+    feed.announce(&["videocodecid", "audiocodecid"]);
+    feed.video(0, avc_header()).unwrap();
+    feed.video(0, of_track(0x96, 0x00, b"avc1", 1, &avc_header()[5..])).unwrap();
+    feed.audio(0, of_track(0x95, 0x00, b"mp4a", 1, &AAC_HEADER[2..])).unwrap();
+    feed.audio(0, of_track(0x95, 0x01, b"mp4a", 1, &[7])).unwrap();
+    let key = picture(true, 80, 1);
+    feed.video(0, of_track(0x96, 0x01, b"avc1", 1, &key[2..])).unwrap();
+    assert!(feed.out.is_empty(), "nothing is told before the stream");
+    feed.audio(0, BytesMut::from(AAC_HEADER)).unwrap();
+    feed.video(0, picture(true, 80, 0)).unwrap();
+    assert!(matches!(feed.out[0], Output::Tracks(_)));
+    feed.audio(20, of_track(0x95, 0x01, b"mp4a", 1, &[8])).unwrap();
+    assert_eq!(
+        further(&feed),
+        [('v', 1, None), ('a', 1, None), ('a', 1, Some(0)), ('v', 1, Some(80)), ('a', 1, Some(20))]
+    );
+    assert_eq!((feed.packets().len(), feed.media.left_out()), (1, 0));
+}
+
+#[test]
+fn a_viewer_of_several_tracks_gets_them_as_they_were_published() {
+    let mut feed = Feed::default();
+    feed.announce(&["videocodecid", "audiocodecid"]);
+    feed.video(0, avc_header()).unwrap();
+    feed.audio(0, BytesMut::from(AAC_HEADER)).unwrap();
+    feed.video(0, of_track(0x96, 0x00, b"avc1", 1, &avc_header()[5..])).unwrap();
+    feed.audio(0, of_track(0x95, 0x00, b"mp4a", 3, &AAC_HEADER[2..])).unwrap();
+    feed.audio(0, of_track(0x95, 0x00, b"Opus", 2, b"OpusHead\x01\x02")).unwrap();
+    for (index, composition) in [80, 0, 40].into_iter().enumerate() {
+        let (time, number) = (40 * index as u32, index as u8);
+        let unit = picture(index == 0, composition, number);
+        feed.video(time, unit.clone()).unwrap();
+        let first = if index == 0 { 0x96 } else { 0xA6 };
+        feed.video(time, of_track(first, 0x01, b"avc1", 1, &unit[2..])).unwrap();
+        feed.audio(time, sound(number)).unwrap();
+        feed.audio(time, of_track(0x95, 0x01, b"mp4a", 3, &[number])).unwrap();
+        feed.audio(time, of_track(0x95, 0x01, b"Opus", 2, &[number])).unwrap();
+    }
+    assert_eq!(further(&feed).len(), 3 + 3 * 3);
+    let seen = watch(&mut Play::new(Capabilities::all()), &feed.out);
+    assert_eq!(further(&seen), further(&feed));
+    assert_eq!((seen.media.left_out(), seen.packets().len()), (0, 6));
+    let bytes = |feed: &Feed| -> Vec<_> {
+        let of = |output: &Output| match output {
+            Output::Further(_, packet) => Some((packet.data.clone(), packet.pts, packet.key)),
+            _ => None,
+        };
+        feed.out.iter().filter_map(of).collect()
+    };
+    assert_eq!(bytes(&seen), bytes(&feed));
+}
+
+#[test]
+fn many_tracks_of_many_codecs_in_one_message_are_taken_one_by_one() {
+    let mut feed = Feed::default();
+    feed.announce(&["audiocodecid"]);
+    let head =
+        |channels: u8| [&b"OpusHead\x01"[..], &[channels], b"\0\0\x80\xBB\0\0\0\0\0"].concat();
+    let entry = |four: &[u8], number: u8, body: &[u8]| {
+        [four, &[number, 0, 0, body.len() as u8], body].concat()
+    };
+    let message = |packet: u8, entries: &[Vec<u8>]| {
+        BytesMut::from(&[&[0x95, 0x20 | packet][..], &entries.concat()].concat()[..])
+    };
+    let headers = [
+        entry(b"mp4a", 0, &AAC_HEADER[2..]),
+        entry(b"ac-3", 2, b"?"),
+        entry(b"Opus", 1, &head(1)),
+        entry(b"Opus", 200, &head(1)),
+    ];
+    feed.audio(0, message(0, &headers)).unwrap();
+    feed.audio(0, message(1, &[entry(b"Opus", 1, b"x"), entry(b"mp4a", 0, b"y")])).unwrap();
+    assert_eq!(further(&feed), [('a', 1, None), ('a', 1, Some(0))]);
+    assert_eq!(feed.packets()[0].data[..], b"y"[..]);
+    // One of a codec that is not taken and one of too high a number: each is told.
+    assert_eq!(feed.media.left_out(), 2);
+    let left = feed.media.take_left_out().unwrap();
+    assert_eq!((left.kind, left.number, left.error), (TrackKind::Audio, 200, None));
+    assert_eq!(feed.media.take_left_out(), None);
+}
+
+#[test]
+fn what_is_wrong_with_a_further_track_is_no_fault_of_the_stream() {
+    let mut feed = Feed::default();
+    feed.announce(&["videocodecid"]);
+    feed.video(0, avc_header()).unwrap();
+    feed.video(0, picture(true, 0, 0)).unwrap();
+    // A frame before its header, a foreign codec, one without its number.
+    feed.video(10, of_track(0xA6, 0x01, b"avc1", 1, &picture(false, 0, 0)[2..])).unwrap();
+    let left = feed.media.take_left_out().unwrap();
+    assert!(
+        matches!(left.error, Some(MediaError::Headless("video") | MediaError::Video(_))),
+        "{left:?}"
+    );
+    feed.video(10, of_track(0x96, 0x00, b"vvc1", 2, b"")).unwrap();
+    assert!(matches!(feed.media.take_left_out().unwrap().error, Some(MediaError::Codec { .. })));
+    let short = feed.video(20, BytesMut::from(&b"\x96\x00avc1"[..]));
+    assert_eq!(short, Err(MediaError::Short("video")));
+    feed.video(40, picture(false, 0, 1)).unwrap();
+    assert_eq!((feed.packets().len(), feed.media.left_out()), (2, 2));
+}
+
+#[test]
+fn further_tracks_without_a_stream_are_no_stream_and_no_load() {
+    let mut feed = Feed::default();
+    feed.audio(0, of_track(0x95, 0x00, b"mp4a", 1, &AAC_HEADER[2..])).unwrap();
+    for time in 0..10_000 {
+        feed.audio(time, of_track(0x95, 0x01, b"mp4a", 1, &[1])).unwrap();
+    }
+    assert!(feed.out.is_empty());
+    assert!(feed.media.start.waiting.len() <= WAIT_PACKETS);
 }

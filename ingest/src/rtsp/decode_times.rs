@@ -16,7 +16,7 @@ const JUMP_MIN: i64 = 900_000;
 
 /// Times of one stream of pictures, all in 90 kHz ticks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct DecodeTimes {
+pub(crate) struct DecodeTimes {
     depth: usize,
     /// Presentation times that no picture was decoded at yet, rising.
     waiting: Vec<i64>,
@@ -25,13 +25,13 @@ pub(super) struct DecodeTimes {
 
 impl DecodeTimes {
     /// How many pictures may be decoded before one that is shown before them.
-    pub(super) fn set_depth(&mut self, depth: u32) {
+    pub(crate) fn set_depth(&mut self, depth: u32) {
         self.depth = (depth as usize).min(DEPTH_MAX);
     }
 
     /// Presentation and decoding time of the picture that comes next, as near as can be to `pts`.
     /// Decoding times rise strictly and are never after presentation.
-    pub(super) fn push(&mut self, pts: i64) -> (i64, i64) {
+    pub(crate) fn push(&mut self, pts: i64) -> (i64, i64) {
         if self.last.is_some_and(|last| (pts - last).abs() > JUMP_MIN) {
             self.waiting.clear();
             self.last = None;

@@ -11,7 +11,7 @@ mod announce;
 mod call;
 mod challenge;
 mod connection;
-mod decode_times;
+pub(crate) mod decode_times;
 mod describe;
 mod digest;
 mod error;

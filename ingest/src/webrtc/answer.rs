@@ -23,7 +23,7 @@ pub(crate) const CNAME: &str = "millstream";
 
 /// Codings of the same pictures that are taken from a publisher; further ones are not mirrored, so
 /// they are not sent.
-pub(crate) const RENDITIONS_MAX: usize = 4;
+pub(crate) use crate::hub::RENDITIONS_MAX;
 
 /// Why an offer that could be read has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -52,6 +52,8 @@ struct Rendition {
     pictures: Option<Packetiser>,
     ring: Ring,
     rate: Rate,
+    /// Whether its pictures come out of presentation order, which browsers do not show.
+    reordered: bool,
     feed: tokio::task::AbortHandle,
 }
 
@@ -95,6 +97,7 @@ impl Renditions {
                     pictures: None,
                     ring: Ring::numbered(LIMITS, (place as u64) << SHIFT),
                     rate: Rate::default(),
+                    reordered: false,
                     feed,
                 }),
             }
@@ -134,7 +137,12 @@ impl Renditions {
         track: Option<&VideoTrack>,
     ) -> Option<Arc<FramePackets>> {
         let rendition = self.list.get_mut(place.checked_sub(1)?)?;
+        // Its sound is the stream's, which viewers have already.
+        if !packet.kind.is_video() {
+            return None;
+        }
         rendition.rate.count(now, packet.data.len());
+        rendition.reordered |= packet.pts != packet.dts;
         if !rendition.is_smaller(track) {
             return None;
         }
@@ -166,11 +174,11 @@ impl Renditions {
 }
 
 impl Rendition {
-    /// Whether it has the stream's codec and fewer pixels.
+    /// Whether it has the stream's codec, fewer pixels and an order that every viewer shows.
     fn is_smaller(&self, stream: Option<&VideoTrack>) -> bool {
         let both = self.track.as_ref().zip(stream);
         both.is_some_and(|(own, stream)| {
-            own.codec == stream.codec && own.size.pixels() < stream.size.pixels()
+            !self.reordered && own.codec == stream.codec && own.size.pixels() < stream.size.pixels()
         })
     }
 }

@@ -6,5 +6,6 @@
 mod client;
 mod crowd;
 mod kit;
+mod multitrack;
 mod odd;
 mod tls;

@@ -21,10 +21,11 @@ use tracing::{debug, warn};
 use self::address::Address;
 use self::call::{Call, Event};
 use self::login::Credentials;
-use super::publish::{Output, Publish};
+use super::carrier::{self, Carrier};
+use super::publish::Publish;
 use super::session::Role;
 use super::socket::Socket;
-use crate::hub::{Item, Reader, Writer};
+use crate::hub::{Item, Reader};
 use crate::remote::{Ended, Error, Options, Sink, Status, Target};
 use crate::views::Takes;
 
@@ -76,13 +77,13 @@ pub async fn pull(
 async fn pulled(target: &Target, options: &Options, sink: &Sink) -> Result<Ended, Error> {
     let mut line = Line::open(target, options, Role::Play).await?;
     let (mut media, mut out) = (Publish::default(), Vec::new());
-    let mut writer: Option<Writer> = None;
+    let mut carrier: Option<Carrier> = None;
     let mut broken = 0;
     let mut heard = Instant::now();
     let stalled = || Error::Timeout { what: "media", limit: options.idle_timeout };
     loop {
         let event = tokio::select! {
-            () = closed(writer.as_ref()) => return Ok(Ended::Replaced),
+            () = closed(carrier.as_ref()) => return Ok(Ended::Replaced),
             event = tokio::time::timeout_at(heard + options.idle_timeout, line.next()) => event,
         };
         let now = Instant::now();
@@ -107,14 +108,17 @@ async fn pulled(target: &Target, options: &Options, sink: &Sink) -> Result<Ended
         };
         for output in out.drain(..) {
             broken = 0;
-            let writer = match &mut writer {
-                Some(writer) => writer,
-                none => none.insert(sink.publish(line.protocol, &line.remote)?),
+            let carrier = match &mut carrier {
+                Some(carrier) => carrier,
+                none => {
+                    let writer = sink.publish(line.protocol, &line.remote)?;
+                    none.insert(Carrier::new(sink.hub().clone(), writer))
+                }
             };
-            match output {
-                Output::Tracks(tracks) => writer.set_tracks(tracks),
-                Output::Packet(packet) => writer.write(packet),
-            }
+            carrier.put(output);
+        }
+        if let Some(left) = media.take_left_out() {
+            carrier::tell(&left);
         }
         if let Err(error) = taken {
             broken += 1;
@@ -126,9 +130,9 @@ async fn pulled(target: &Target, options: &Options, sink: &Sink) -> Result<Ended
     }
 }
 
-async fn closed(writer: Option<&Writer>) {
-    match writer {
-        Some(writer) => writer.closed().await,
+async fn closed(carrier: Option<&Carrier>) {
+    match carrier {
+        Some(carrier) => carrier.writer().closed().await,
         None => std::future::pending().await,
     }
 }

@@ -1,6 +1,7 @@
 //! The life of one connection: bytes between the socket and the [`Session`], wishes to the owner
 //! of the node, a publisher's media into the hub. Viewers are in [`viewer`].
 
+mod further;
 mod viewer;
 
 use std::panic::AssertUnwindSafe;
@@ -16,8 +17,9 @@ use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::carrier::{self, Carrier};
 use super::error::Error;
-use super::publish::{Output, Publish};
+use super::publish::Publish;
 use super::session::{Event, Limits, Role, Session, Wish};
 use super::socket::Socket;
 use super::{Shared, add};
@@ -229,14 +231,14 @@ impl Connection {
         Err(Error::Refused(reason))
     }
 
-    async fn publish(&mut self, mut writer: Writer) -> Result<(), Error> {
+    async fn publish(&mut self, writer: Writer) -> Result<(), Error> {
         self.session.accept(now());
         info!("RTMP publisher accepted");
+        let mut carrier = Carrier::new(self.shared.hub.clone(), writer);
         let mut media = Publish::default();
         let mut out = Vec::new();
         let mut broken = 0;
-        let mut repaired = 0;
-        let (mut further, mut told) = (0, [0; 2]);
+        let (mut repaired, mut left_out) = (0, 0);
         loop {
             let arrived = now();
             while let Some(event) = self.session.handle(arrived, &mut self.input)? {
@@ -250,7 +252,7 @@ impl Connection {
                     Event::End => {
                         // The name is free from here on; clients end a stream in several steps and
                         // take it ill when the connection goes before they are through.
-                        drop(writer);
+                        drop(carrier);
                         self.linger().await;
                         return Ok(());
                     }
@@ -258,10 +260,7 @@ impl Connection {
                 };
                 for output in out.drain(..) {
                     broken = 0;
-                    match output {
-                        Output::Tracks(tracks) => writer.set_tracks(tracks),
-                        Output::Packet(packet) => writer.write(packet),
-                    }
+                    carrier.put(output);
                 }
                 if let Err(error) = taken {
                     add(&self.shared.counters.media_errors, 1);
@@ -275,15 +274,12 @@ impl Connection {
                     }
                 }
             }
-            if media.further_messages() != further {
-                if media.further_tracks() != told {
-                    told = media.further_tracks();
-                    let [video, audio] = told;
-                    warn!(video, audio, "RTMP publisher's further tracks are left out");
+            if media.left_out() != left_out {
+                add(&self.shared.counters.further_tracks, media.left_out() - left_out);
+                left_out = media.left_out();
+                if let Some(left) = media.take_left_out() {
+                    carrier::tell(&left);
                 }
-                let more = media.further_messages() - further;
-                add(&self.shared.counters.further_tracks, more);
-                further += more;
             }
             if media.repaired() != repaired {
                 add(&self.shared.counters.clock_jumps, media.repaired() - repaired);
@@ -291,7 +287,7 @@ impl Connection {
                 debug!(repaired, "RTMP publisher's clock jumped");
             }
             self.flush().await?;
-            if self.read(Some(&writer), READ_PUBLISHER).await? == 0 {
+            if self.read(Some(carrier.writer()), READ_PUBLISHER).await? == 0 {
                 return Ok(());
             }
         }

@@ -7,6 +7,7 @@ use tracing::{debug, info};
 use super::super::audience::{Audience, Stay};
 use super::super::session::Event;
 use super::super::socket::Socket;
+use super::further::{Further, News};
 use super::{Connection, Error, READ_BEFORE_ACCESS, add, now};
 use crate::hub::{Item, Reader};
 
@@ -19,6 +20,8 @@ enum Woken {
     Read(usize),
     /// There is something for the viewer.
     Item(Item),
+    /// There is something of a further track.
+    Further(News),
 }
 
 impl Connection {
@@ -34,9 +37,15 @@ impl Connection {
         let tls = matches!(self.socket, Socket::Tls(_));
         let merge = Some(self.shared.config.merge).filter(|merge| tls && !merge.is_zero());
         let mut live = false;
+        let takes_more = self.session.is_multitrack() && reader.name().sound().is_none();
+        let mut further = Further::new(self.shared.hub.clone(), reader.name());
         loop {
-            self.sit(&audience, &mut reader).await?;
-            match self.wait_item(&mut reader).await? {
+            // Rows are for those who are sent the same.
+            match takes_more {
+                true => further.look(),
+                false => self.sit(&audience, &mut reader).await?,
+            }
+            match self.wait_item(&mut reader, &mut further).await? {
                 Woken::Read(0) => return Ok(()),
                 Woken::Read(_) => {
                     while let Some(event) = self.session.handle(now(), &mut self.input)? {
@@ -44,6 +53,9 @@ impl Connection {
                             return Ok(());
                         }
                     }
+                }
+                Woken::Further(News { kind, number, item }) => {
+                    self.session.send_further(kind, number, &item);
                 }
                 Woken::Item(item) => {
                     if let (true, Some(merge)) = (live, merge) {
@@ -128,13 +140,18 @@ impl Connection {
         Ok(true)
     }
 
-    async fn wait_item(&mut self, reader: &mut Reader) -> Result<Woken, Error> {
+    async fn wait_item(
+        &mut self,
+        reader: &mut Reader,
+        further: &mut Further,
+    ) -> Result<Woken, Error> {
         self.input.reserve(READ_BEFORE_ACCESS);
         let count = tokio::select! {
             biased;
             () = self.open.cancel().cancelled() => return Err(self.cancelled()),
             count = self.socket.read_buf(&mut self.input) => count?,
             item = reader.next() => return Ok(Woken::Item(item)),
+            news = further.next() => return Ok(Woken::Further(news)),
         };
         self.count_in(count);
         Ok(Woken::Read(count))

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pipeline::{Packet, Tracks};
+use pipeline::{Packet, TrackKind, Tracks};
 
 use super::amf::{self, Value, object};
 use super::chunk::{self, Message};
@@ -22,6 +22,7 @@ use super::handshake::Handshake;
 use super::outbox::Outbox;
 use super::play;
 use super::units::Units;
+use crate::hub::Item;
 use crate::views::Takes;
 pub(crate) use outlet::Outlet;
 
@@ -256,6 +257,18 @@ impl Session {
         if self.plays() {
             self.outlet.packet(packet);
         }
+    }
+
+    /// Something of a further track of this kind and number.
+    pub(crate) fn send_further(&mut self, kind: TrackKind, number: u8, item: &Item) {
+        if self.plays() {
+            self.outlet.further(kind, number, item);
+        }
+    }
+
+    /// Whether the viewer understands further tracks.
+    pub(crate) fn is_multitrack(&self) -> bool {
+        self.outlet.play.capabilities().multitrack()
     }
 
     fn plays(&self) -> bool {

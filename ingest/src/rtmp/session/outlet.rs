@@ -3,9 +3,10 @@
 //! It can be taken out of its session: the task that writes to all viewers of a stream
 //! (`audience.rs`) needs this of them and nothing else.
 
-use pipeline::{Packet, Tracks};
+use pipeline::{Packet, TrackKind, Tracks};
 
 use super::{PICTURE, SOUND, STATUS};
+use crate::hub::Item;
 use crate::rtmp::chunk;
 use crate::rtmp::outbox::Outbox;
 use crate::rtmp::play::{self, Play};
@@ -40,6 +41,19 @@ impl Outlet {
         play.packet(packet, &mut |kind, time, head, body| {
             writer.write_shared(out, chunk_stream(kind), kind, *stream, time, head, body);
         });
+    }
+
+    /// Something of a further track of this kind and number.
+    pub(super) fn further(&mut self, kind: TrackKind, number: u8, item: &Item) {
+        let Self { stream, writer, play, out } = self;
+        let send = &mut |kind, time, head: &[u8], body: &_| {
+            writer.write_shared(out, chunk_stream(kind), kind, *stream, time, head, body);
+        };
+        match item {
+            Item::Tracks(tracks) => play.further(number, tracks, send),
+            Item::Packet(packet) => play.further_packet(number, packet, send),
+            Item::Lagged(_) | Item::End => play.further_lagged(kind, number),
+        }
     }
 }
 
