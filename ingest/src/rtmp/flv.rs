@@ -559,7 +559,7 @@ mod tests {
             ),
         ) {
             let tracks = if layout == 0 { &tracks[..1] } else { &tracks[..] };
-            let four = |number: u8| if number % 2 == 0 || layout < 2 { *b"av01" } else { *b"vp09" };
+            let four = |number: u8| if number.is_multiple_of(2) || layout < 2 { *b"av01" } else { *b"vp09" };
             let mut message = vec![0x96, layout << 4 | 1];
             if layout < 2 {
                 message.extend_from_slice(b"av01");
