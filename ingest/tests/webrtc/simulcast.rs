@@ -1,14 +1,18 @@
 //! Publishers that send several renditions of the same pictures, and viewers that get one of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use http::{Request, StatusCode};
 use ingest::hub::{Item, Reader, Start};
 use ingest::name::StreamName;
+use ingest::rtmp;
 use ingest::rtp::packet::{Header, RtpPacket, RtpTime, Seq};
 use ingest::rtp::rtcp::{Message, messages};
+use ingest::views::HubViews;
 use pipeline::{Size, TrackKind};
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Node, PPS, SPS, slice, text};
 use crate::peer::{PATIENCE, Peer};
@@ -226,4 +230,71 @@ async fn a_viewer_that_asks_for_a_coding_gets_it_at_a_key_picture_in_one_sequenc
         assert_eq!(pair[1].2, pair[0].2, "one source");
     }
     assert_eq!(choose("{}").await.status(), StatusCode::OK);
+}
+
+/// FFmpeg 9; `./x test` installs it.
+fn ffmpeg_9() -> std::path::PathBuf {
+    let python = std::env::var("MILLSTREAM_TEST_PYTHON").unwrap_or_else(|_| {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps/python/bin/python").to_owned()
+    });
+    let code = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
+    let said = std::process::Command::new(python).args(["-c", code]).output();
+    let said = said.expect("Python with imageio-ffmpeg is missing: run ./x test");
+    String::from_utf8(said.stdout).unwrap().trim().into()
+}
+
+/// What FFmpeg sends by RTMP in two sizes and one connection, read by a WHEP viewer.
+#[tokio::test]
+async fn further_pictures_of_an_rtmp_publisher_are_renditions_that_a_viewer_may_choose() {
+    let node = Node::new();
+    let config = rtmp::Config { addr: ([127, 0, 0, 1], 0).into(), ..rtmp::Config::default() };
+    let (views, counters) = (HubViews::new(node.hub.clone()), Arc::default());
+    let access = Arc::new(ingest::auth::Open);
+    let server = rtmp::Server::bind(config, node.hub.clone(), access, Arc::new(views), counters);
+    let server = server.await.unwrap();
+    let line = format!(
+        "-v error -re -f lavfi -i testsrc2=size=320x180:rate=25 -f lavfi -i sine=sample_rate=48000 \
+         -map 0 -map 0 -map 1 -pix_fmt yuv420p -g 25 -filter:v:1 scale=160:90 -c:v libx264 \
+         -preset ultrafast -tune zerolatency -c:a libopus -f flv rtmp://{}/cam",
+        server.local_addr()
+    );
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    tokio::spawn(server.run(stop));
+    let mut ffmpeg = tokio::process::Command::new(ffmpeg_9());
+    let _ffmpeg = ffmpeg.args(line.split_whitespace()).kill_on_drop(true).spawn().unwrap();
+    let small = cam().of_rendition("1");
+    node.hub.wait_subscribe(&small, Start::LastKey, PATIENCE).await.expect("a rendition");
+
+    let mut viewer = Peer::new().await;
+    let response = node.post("/cam/whep", viewer.offer("recvonly")).await;
+    let link = response.headers()["link"].to_str().unwrap().to_owned();
+    let layer = link[1..].split('>').next().unwrap().to_owned();
+    viewer.answered(text(response).await);
+    viewer.connect().await;
+    // The parameter sets tell which size comes.
+    let sps = |name: &StreamName| {
+        let sets = node.hub.status(name)?.tracks.video.clone()?.parameter_sets;
+        Some(sets[4..].split(|byte| *byte == 0).next()?.to_vec())
+    };
+    let [large, small] = [sps(&cam()).unwrap(), sps(&small).unwrap()];
+    assert_ne!(large, small);
+    let mut came = async |wanted: &[u8]| {
+        let end = std::time::Instant::now() + PATIENCE;
+        while std::time::Instant::now() < end {
+            let packet = viewer.rtp(96, Duration::from_millis(100)).await;
+            let has = |packet: Vec<u8>| packet.windows(wanted.len()).any(|part| part == wanted);
+            if packet.is_some_and(|packet| has(packet.to_vec())) {
+                return true;
+            }
+        }
+        false
+    };
+    let choose = |body: &'static str| {
+        let request = Request::post(&layer).header("content-type", "application/json");
+        node.request(request.body(Body::from(body)).unwrap())
+    };
+    assert!(came(&large).await, "the first picture is the stream");
+    assert_eq!(choose(r#"{"encodingId":"1"}"#).await.status(), StatusCode::OK);
+    assert!(came(&small).await, "the smaller one is chosen");
 }

@@ -28,8 +28,7 @@ pub(super) struct News {
 /// The further tracks of one viewer.
 pub(super) struct Further {
     hub: Hub,
-    /// The stream that was published.
-    stream: Option<StreamName>,
+    stream: StreamName,
     looked: Option<Instant>,
     feeds: Vec<Feed>,
     tell: mpsc::Sender<News>,
@@ -50,10 +49,9 @@ impl Drop for Feed {
 }
 
 impl Further {
-    /// Those of a stream, which may be read in a form of it. None yet.
-    pub(super) fn new(hub: Hub, name: &StreamName) -> Self {
+    /// Those of a stream. None yet.
+    pub(super) fn new(hub: Hub, stream: StreamName) -> Self {
         let (tell, news) = mpsc::channel(WAITING_MAX);
-        let stream = StreamName::parse(name.base()).ok();
         Self { hub, stream, looked: None, feeds: Vec::new(), tell, news }
     }
 
@@ -63,7 +61,7 @@ impl Further {
             return;
         }
         self.looked = Some(Instant::now());
-        let Some(stream) = self.stream.clone() else { return };
+        let stream = self.stream.clone();
         self.feeds.retain(|feed| !feed.task.is_finished());
         let size = |name: &StreamName| self.hub.status(name)?.tracks.video.as_ref().map(|v| v.size);
         let own = size(&stream);

@@ -37,8 +37,9 @@ impl Connection {
         let tls = matches!(self.socket, Socket::Tls(_));
         let merge = Some(self.shared.config.merge).filter(|merge| tls && !merge.is_zero());
         let mut live = false;
-        let takes_more = self.session.is_multitrack() && reader.name().sound().is_none();
-        let mut further = Further::new(self.shared.hub.clone(), reader.name());
+        // Forms of a stream may have a clock of their own.
+        let takes_more = self.session.is_multitrack() && !reader.name().is_derived();
+        let mut further = Further::new(self.shared.hub.clone(), reader.name().clone());
         loop {
             // Rows are for those who are sent the same.
             match takes_more {
