@@ -255,7 +255,8 @@ impl Node {
             Some(hls) => hls.over(rest),
             None => rest,
         };
-        let snapshots = Snapshots::new(parts.hub.clone(), access);
+        let recordings = parts.recordings.clone();
+        let snapshots = Snapshots::new(parts.hub.clone(), access, recordings);
         let pages = dashboards::pages::edge(&facts, rest).merge(crate::status::edge_routes(parts));
         self.serve(listener, Speaks::Both(self.tls.clone()), snapshots.over(pages));
         Ok(())

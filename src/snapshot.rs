@@ -1,7 +1,9 @@
-//! `GET /{stream}/snapshot.jpg`: what a live stream shows now, as JPEG.
+//! `GET /{stream}/snapshot.jpg`: what a live stream shows now, as JPEG. With `?time=`, a time after RFC
+//! 3339: what was recorded then.
 //!
 //! The newest group of pictures is decoded from its key picture on, once for all who ask within a
-//! second, on a thread for such work. Whoever may watch the stream may have it.
+//! second, on a thread for such work. Whoever may watch the stream may have it; for a recorded moment
+//! it is those who may play recordings back.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,14 +20,15 @@ use image::codecs::jpeg::JpegEncoder;
 use ingest::StreamName;
 use ingest::auth::{self, Action, SharedAccess};
 use ingest::hub::{Hub, Item, Start};
+use ingest::record::{Group, GroupError, Moment, Recordings};
 use parking_lot::Mutex;
 use pipeline::color::Converter;
 use pipeline::frame::Surface;
 use pipeline::graph::Pool;
 use pipeline::packet::VideoTrack;
-use pipeline::{Frame, Packet};
+use pipeline::{Frame, Packet, Pts};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// How the last part of the path is called.
 const FILE: &str = "/snapshot.jpg";
@@ -55,6 +58,7 @@ type Slot = Arc<AsyncMutex<Option<(Instant, Bytes)>>>;
 pub struct Snapshots {
     hub: Hub,
     access: SharedAccess,
+    recordings: Option<Recordings>,
     kept: Arc<Mutex<HashMap<StreamName, Slot>>>,
     decoders: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
@@ -73,17 +77,24 @@ pub enum Error {
     /// Too many ask.
     #[error("too many snapshots are asked for")]
     Busy,
+    /// Nothing was recorded then.
+    #[error("there is no recording of that moment")]
+    NoRecording,
+    /// The disk or the store of recordings.
+    #[error("the recording cannot be read")]
+    Unreadable,
     /// It cannot be decoded, or not be put into a JPEG.
     #[error("the picture cannot be shown: {0}")]
     Broken(String),
 }
 
 impl Snapshots {
-    /// Snapshots of a hub's streams.
-    pub fn new(hub: Hub, access: SharedAccess) -> Self {
+    /// Snapshots of a hub's streams, and of what was recorded of them.
+    pub fn new(hub: Hub, access: SharedAccess, recordings: Option<Recordings>) -> Self {
         Self {
             hub,
             access,
+            recordings,
             kept: Arc::default(),
             decoders: Arc::new(Semaphore::new(DECODERS_MAX)),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
@@ -118,10 +129,36 @@ impl Snapshots {
         }
         let (track, group) = self.newest_group(name)?;
         let _decoder = self.decoders.acquire().await;
-        let made = tokio::task::spawn_blocking(move || picture(&track, &group)).await;
+        let made = tokio::task::spawn_blocking(move || picture(&track, &group, None)).await;
         let jpeg = made.map_err(|error| Error::Broken(error.to_string()))??;
         *slot = Some((Instant::now(), jpeg.clone()));
         Ok(jpeg)
+    }
+
+    /// What the stream showed at a moment, if it was recorded.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn at(&self, name: &StreamName, at: Moment) -> Result<Bytes, Error> {
+        let _place = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+        let recordings = self.recordings.as_ref().ok_or(Error::NoRecording)?;
+        let _decoder = self.decoders.acquire().await;
+        let group = recordings.group(name, at).await.map_err(|error| match error {
+            GroupError::Nothing => Error::NoRecording,
+            GroupError::Io(error) => {
+                warn!(stream = %name, %error, "a recording cannot be read");
+                Error::Unreadable
+            }
+            error => Error::Broken(error.to_string()),
+        })?;
+        let Group { track, packets, until } = group;
+        if packets.len() > GROUP_MAX {
+            let long = packets.len();
+            return Err(Error::Broken(format!("{long} pictures from the key picture on")));
+        }
+        let made = move || picture(&track, &packets, Some(until));
+        let made = tokio::task::spawn_blocking(made).await;
+        made.map_err(|error| Error::Broken(error.to_string()))?
     }
 
     /// The pictures from the last key picture on.
@@ -167,17 +204,18 @@ fn is_fresh(slot: &Slot) -> bool {
     made.is_some_and(|made| made.elapsed() < FRESH)
 }
 
-/// The last picture of a group.
-fn picture(track: &VideoTrack, group: &[Packet]) -> Result<Bytes, Error> {
+/// The last picture of a group, or the last up to a time.
+fn picture(track: &VideoTrack, group: &[Packet], until: Option<Pts>) -> Result<Bytes, Error> {
     let broken = |error: &dyn std::fmt::Display| Error::Broken(error.to_string());
     let mut decoder = codecs::video::decoder(track).map_err(|error| broken(&error))?;
     let (mut frames, mut last) = (Vec::new(), None);
+    let due = |frame: &Frame| until.is_none_or(|until| frame.pts <= until);
     for packet in group {
         decoder.decode(packet, &mut frames).map_err(|error| broken(&error))?;
-        last = frames.drain(..).next_back().or(last);
+        last = frames.drain(..).rfind(due).or(last);
     }
     decoder.flush(&mut frames).map_err(|error| broken(&error))?;
-    let frame = frames.pop().or(last).ok_or(Error::NotYet)?;
+    let frame = frames.drain(..).rfind(due).or(last).ok_or(Error::NotYet)?;
     jpeg(&frame)
 }
 
@@ -211,11 +249,25 @@ async fn answer(State(snapshots): State<Snapshots>, request: Request, next: Next
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let Some(peer) = peer else { return next.run(request).await };
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let name = match snapshots.admit(name, peer, &query, request.headers()).await {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    let time = pairs.find(|(key, _)| key == "time").map(|(_, time)| time.into_owned());
+    let at = match time.as_deref().map(Moment::parse) {
+        Some(None) => {
+            return (StatusCode::BAD_REQUEST, "time is not a time after RFC 3339\n")
+                .into_response();
+        }
+        at => at.flatten(),
+    };
+    let action = if at.is_some() { Action::Playback } else { Action::Read };
+    let name = match snapshots.admit(action, name, peer, &query, request.headers()).await {
         Ok(name) => name,
         Err(refused) => return *refused,
     };
-    match snapshots.of(&name).await {
+    let made = match at {
+        Some(at) => snapshots.at(&name, at).await,
+        None => snapshots.of(&name).await,
+    };
+    match made {
         Ok(jpeg) => {
             let headers =
                 [(header::CONTENT_TYPE, "image/jpeg"), (header::CACHE_CONTROL, "no-store")];
@@ -224,8 +276,8 @@ async fn answer(State(snapshots): State<Snapshots>, request: Request, next: Next
         Err(error) => {
             debug!(stream = %name, %error, "no snapshot");
             let status = match error {
-                Error::NoPicture => StatusCode::NOT_FOUND,
-                Error::NotYet | Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
+                Error::NoPicture | Error::NoRecording => StatusCode::NOT_FOUND,
+                Error::NotYet | Error::Busy | Error::Unreadable => StatusCode::SERVICE_UNAVAILABLE,
                 Error::Broken(_) => StatusCode::UNPROCESSABLE_ENTITY,
             };
             let mut response = (status, format!("{error}\n")).into_response();
@@ -241,13 +293,14 @@ impl Snapshots {
     /// The stream that may be looked at.
     async fn admit(
         &self,
+        action: Action,
         name: StreamName,
         peer: SocketAddr,
         query: &str,
         headers: &HeaderMap,
     ) -> Result<StreamName, Box<Response>> {
         let question =
-            auth::Request::over_http(Action::Read, name, "snapshot", peer.ip(), headers, query);
+            auth::Request::over_http(action, name, "snapshot", peer.ip(), headers, query);
         self.access.check(question).await.map(|grant| grant.name).map_err(|refusal| {
             let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"millstream\"")];
             Box::new(match refusal.ask_credentials {
@@ -262,7 +315,7 @@ impl Snapshots {
 mod tests {
     use ingest::auth::Open;
     use ingest::hub::{Limits, Publisher};
-    use pipeline::{Codec, Pts, Size, TrackKind, Tracks};
+    use pipeline::{Codec, Size, TrackKind, Tracks};
 
     use super::*;
 
@@ -274,7 +327,7 @@ mod tests {
     async fn a_stream_without_a_picture_is_told_from_one_that_has_none_yet() {
         codecs::init().unwrap();
         let hub = Hub::new(Limits::default());
-        let snapshots = Snapshots::new(hub.clone(), Arc::new(Open));
+        let snapshots = Snapshots::new(hub.clone(), Arc::new(Open), None);
         assert!(matches!(snapshots.of(&name("cam")).await, Err(Error::NoPicture)));
         let publisher = Publisher { protocol: "test", id: "test".into(), remote: String::new() };
         let mut writer = hub.publish(name("cam"), publisher, false).unwrap();
@@ -298,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn more_than_may_wait_are_sent_away() {
         let hub = Hub::new(Limits::default());
-        let snapshots = Snapshots::new(hub, Arc::new(Open));
+        let snapshots = Snapshots::new(hub, Arc::new(Open), None);
         let all = u32::try_from(WAITING_MAX).unwrap();
         let _waiting = snapshots.waiting.clone().try_acquire_many_owned(all).unwrap();
         assert!(matches!(snapshots.of(&name("cam")).await, Err(Error::Busy)));

@@ -78,7 +78,7 @@ pub(super) async fn get(
     }
 }
 
-/// Removes a segment from the disk.
+/// Removes a segment from the disk and from the store.
 #[utoipa::path(
     delete,
     path = "/v3/recordings/deletesegment",
@@ -100,7 +100,7 @@ pub(super) async fn delete_segment(
     let (recordings, name, _) = segments(&parts, &which.path).await?;
     recordings.delete(&name, start).await.map_err(|error| match error {
         ShelfError::NotFound => nothing(),
-        ShelfError::Io(error) => broken(&error),
+        ShelfError::Io(error) | ShelfError::Store(error) => broken(&error),
         error => Problem::conflict(error.to_string()),
     })?;
     Ok(done())

@@ -25,6 +25,9 @@ const DELETE_AFTER: Duration = Duration::from_secs(86_400);
 /// The journal of what a store has, in the data directory.
 const UPLOADED: &str = "uploaded";
 
+/// What is remembered of segments in the store, in the data directory.
+const STORED: &str = "stored";
+
 /// Templates kept ready; as many as streams can have in one set of settings.
 const TEMPLATES_MAX: usize = 4096;
 
@@ -54,7 +57,8 @@ pub(crate) fn start_uploads(edge: &Edge, recordings: &Recordings) -> Result<Opti
         return Ok(None);
     }
     let journal = edge.settings.data_dir.join(UPLOADED);
-    let uploads = Uploads::new(settings, journal, recordings.clone())?;
+    let stored = edge.settings.data_dir.join(STORED);
+    let uploads = Uploads::new(settings, journal, stored, recordings.clone())?;
     edge.tasks.spawn(uploads.clone().run(edge.stop.clone()));
     Ok(Some(uploads))
 }

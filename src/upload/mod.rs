@@ -4,36 +4,41 @@
 //! The folder of recordings is the spool: a segment is sent when it is complete, again and again until
 //! the store has all of it. What was sent is in a journal in the data directory; what is not in it is
 //! found by looking through the folder, at the start too, so that a killed process loses nothing.
-//! Segments that a stream's rule lets go before the store took them are named and counted.
+//! Segments that a stream's rule lets go before the store took them are named and counted. What the
+//! store has is played back from there ([`vault`]) when it is no longer here.
 
 mod journal;
 mod store;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::StreamExt as _;
-use ingest::record::{Event, Found, Recordings};
-use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt as _, WriteMultipart};
+use ingest::record::{Event, Found, Moment, Recordings};
+use object_store::{ObjectStoreExt as _, WriteMultipart};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::io::AsyncReadExt as _;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config;
 use journal::Journal;
 use store::without_secrets;
+use vault::Shelf;
 
 /// How often the folder is looked through for what no notice told of.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// How often the store is asked what it has.
+const RECONCILE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Seconds of pause after failures; the last one stays.
 const PAUSES: [u64; 5] = [1, 2, 5, 15, 60];
@@ -61,9 +66,7 @@ pub struct Uploads {
 
 struct Shared {
     recordings: Recordings,
-    store: Box<dyn ObjectStore>,
-    /// What keys begin with.
-    prefix: Key,
+    store: Arc<Shelf>,
     keep_local: bool,
     journal: Journal,
     seen: Seen,
@@ -101,19 +104,23 @@ pub struct Status {
 }
 
 impl Uploads {
-    /// Uploads to the store of the settings; what was sent is remembered in the file `journal`.
+    /// Uploads to the store of the settings; what was sent is remembered in the file `journal`, and
+    /// what the store has in the folder `stored`.
     ///
     /// # Errors
     /// An address or options that make no store.
     pub fn new(
         settings: &config::RecordingStore,
         journal: PathBuf,
+        stored: PathBuf,
         recordings: Recordings,
     ) -> Result<Self> {
         let (store, prefix) = store::open(settings).context("recordings.store")?;
+        let store = Arc::new(Shelf::new(store.into(), prefix));
+        recordings.store_in(stored, store.clone());
         let (keep_local, seen) = (settings.keep_local, Seen::default());
         let journal = Journal::new(journal);
-        let shared = Shared { recordings, store, prefix, keep_local, journal, seen };
+        let shared = Shared { recordings, store, keep_local, journal, seen };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -135,7 +142,8 @@ impl Uploads {
 
     /// Sends what is complete until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.shared.send_all()).await;
+        let work = async { tokio::join!(self.shared.send_all(), self.shared.stay_true()) };
+        stop.run_until_cancelled(work).await;
     }
 }
 
@@ -152,6 +160,7 @@ impl Shared {
     async fn send_all(&self) {
         let mut events = self.recordings.events();
         let mut known = Known { sent: self.journal.read().await, ..Known::default() };
+        self.remember(&known.sent).await;
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut failures = 0;
         loop {
@@ -182,6 +191,29 @@ impl Shared {
                         _ => break,
                     },
                 }
+            }
+        }
+    }
+
+    /// Remembers what was sent and is still here, for a process before may not have.
+    async fn remember(&self, sent: &HashSet<String>) {
+        let here = self.recordings.on_disk().await.unwrap_or_default();
+        for found in here.iter().filter(|found| sent.contains(&found.relative)) {
+            if let Err(error) = self.recordings.remember(found).await {
+                warn!(path = found.relative, %error, "cannot remember what the store has");
+            }
+        }
+    }
+
+    /// Looks now and then whether the store still has what it had.
+    async fn stay_true(&self) {
+        let mut look = tokio::time::interval(RECONCILE_EVERY);
+        loop {
+            look.tick().await;
+            let now = Moment::of(SystemTime::now());
+            if let Err(error) = self.store.reconcile(&self.recordings, now).await {
+                let error = without_secrets(&format!("{error:#}"));
+                warn!(error, "cannot look at what the store has");
             }
         }
     }
@@ -250,7 +282,7 @@ impl Shared {
 
     /// The complete segments that are not in the store.
     async fn look(&self, known: &mut Known) -> Result<Vec<Found>> {
-        let all = self.recordings.all().await.context("the folder of recordings")?;
+        let all = self.recordings.on_disk().await.context("the folder of recordings")?;
         let there: HashSet<&str> = all.iter().map(|found| found.relative.as_str()).collect();
         let lost: Vec<String> =
             known.unsent.keys().filter(|path| !there.contains(path.as_str())).cloned().collect();
@@ -288,7 +320,7 @@ impl Shared {
         if self.keep_local {
             return;
         }
-        if let Err(error) = self.recordings.delete(&found.name, found.start).await {
+        if let Err(error) = self.recordings.remove_here(found).await {
             warn!(path = found.relative, %error, "what is in the store cannot be removed here");
         }
     }
@@ -300,18 +332,15 @@ impl Shared {
 
     /// Sends one segment and makes sure that all of it is there.
     async fn send(&self, found: &Found) -> Result<()> {
-        let key = match self.prefix.as_ref() {
-            "" => Key::parse(&found.relative),
-            prefix => Key::parse(format!("{prefix}/{}", found.relative)),
-        }?;
+        let (key, store) = (self.store.key(&found.relative)?, &self.store.store);
         let mut file = tokio::fs::File::open(&found.path).await?;
         let bytes = file.metadata().await?.len();
         if bytes <= PART_BYTES as u64 {
             let mut data = Vec::with_capacity(bytes as usize);
             file.read_to_end(&mut data).await?;
-            self.store.put(&key, data.into()).await?;
+            store.put(&key, data.into()).await?;
         } else {
-            let upload = self.store.put_multipart(&key).await?;
+            let upload = store.put_multipart(&key).await?;
             let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
             let mut data = vec![0; READ_BYTES];
             let sent = async {
@@ -332,8 +361,15 @@ impl Shared {
                 }
             }
         }
-        let there = self.store.head(&key).await?.size;
+        let there = store.head(&key).await?.size;
         ensure!(there == bytes, "{there} of {bytes} bytes are in the store");
+        let remembered = self.recordings.remember(found).await;
+        if !remembered.context("remembering what the store has")? {
+            debug!(
+                path = found.relative,
+                "no recording of ours: it cannot be played from the store"
+            );
+        }
         Ok(())
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use pipeline::mpegts::{Demuxer, Event};
 
 use super::playlist::{Map, Segment};
-use crate::mp4::{Head, MOOF_BYTES_MAX, Movie, Mp4Error, Packets};
+use crate::mp4::{self, Movie, Mp4Error, Packets};
 use crate::paced::Piece;
 
 /// What goes on from segment to segment.
@@ -24,7 +24,8 @@ pub(super) struct Open {
 impl Open {
     /// Takes an init segment.
     pub(super) fn init(&mut self, map: Map, bytes: &[u8]) -> Result<(), Mp4Error> {
-        let body = find(bytes, b"moov").ok_or(Mp4Error::Tables("no moov in the init segment"))?;
+        let body =
+            mp4::find(bytes, b"moov").ok_or(Mp4Error::Tables("no moov in the init segment"))?;
         let movie = Movie::parse(&bytes[body.1..body.2])?;
         let packets = Packets::new(&movie)?;
         (self.map, self.movie) = (Some(map), Some((movie, packets)));
@@ -44,7 +45,7 @@ impl Open {
         }
         let now = Instant::now();
         if let (Some(_), Some((movie, packets))) = (&segment.map, &mut self.movie) {
-            return fragments(movie, packets, &bytes, now, out);
+            return mp4::fragments(movie, packets, &bytes, now, out);
         }
         self.demuxer.push(now, &bytes, &mut self.events);
         self.demuxer.end_of_segment(now, &mut self.events);
@@ -56,49 +57,6 @@ impl Open {
     }
 }
 
-/// The samples of all fragments in a segment, as packets.
-fn fragments(
-    movie: &Movie,
-    packets: &mut Packets,
-    bytes: &Bytes,
-    now: Instant,
-    out: &mut Vec<Piece>,
-) -> Result<(), Mp4Error> {
-    let mut from = 0;
-    while let Some((at, _, end)) = find(&bytes[from..], b"moof") {
-        let (at, end) = (from + at, from + end);
-        if (end - at) as u64 > MOOF_BYTES_MAX {
-            let (what, bytes) = ("a moof box", (end - at) as u64);
-            return Err(Mp4Error::TooLarge { what, bytes, limit: MOOF_BYTES_MAX });
-        }
-        for sample in movie.fragment(&bytes[at..end], at as u64, bytes.len() as u64)? {
-            let first = sample.at as usize;
-            let data = BytesMut::from(&bytes[first..first + sample.size as usize]);
-            let (tracks, packet) = packets.packet(&sample, data, now);
-            out.extend(tracks.map(Piece::Tracks));
-            out.extend(packet.map(Piece::Packet));
-        }
-        from = end;
-    }
-    Ok(())
-}
-
-/// The first box of a kind among those one after another: where it, its body and what is behind it
-/// begin. One that is cut off is none.
-fn find(bytes: &[u8], kind: &[u8; 4]) -> Option<(usize, usize, usize)> {
-    let mut at = 0;
-    loop {
-        let head = Head::parse(bytes.get(at..)?)?;
-        let size =
-            head.bytes.map_or(bytes.len() - at, |size| usize::try_from(size).unwrap_or(usize::MAX));
-        let end = at.checked_add(size).filter(|end| *end <= bytes.len())?;
-        if head.kind == *kind {
-            return Some((at, at + head.head_bytes as usize, end));
-        }
-        at = end;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,9 +64,9 @@ mod tests {
     #[test]
     fn boxes_are_found_behind_others_and_what_is_cut_off_is_none() {
         let bytes = [&[0, 0, 0, 9][..], b"styp", &[7], &[0, 0, 0, 10], b"moof", &[1, 2]].concat();
-        assert_eq!(find(&bytes, b"moof"), Some((9, 17, 19)));
-        assert_eq!(find(&bytes[..18], b"moof"), None);
-        assert_eq!(find(&bytes, b"mdat"), None);
+        assert_eq!(mp4::find(&bytes, b"moof"), Some((9, 17, 19)));
+        assert_eq!(mp4::find(&bytes[..18], b"moof"), None);
+        assert_eq!(mp4::find(&bytes, b"mdat"), None);
     }
 
     #[test]

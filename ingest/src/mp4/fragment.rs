@@ -1,9 +1,13 @@
 //! Fragments: the samples that a `moof` lists, and the boxes around them.
 
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
 use mp4_atom::{Decode as _, Moof, Traf};
 
 use super::track::Track;
-use super::{Movie, Mp4Error, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample};
+use super::{MOOF_BYTES_MAX, Movie, Mp4Error, Packets, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample};
+use crate::paced::Piece;
 
 /// The head of a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,5 +93,48 @@ impl Movie {
             *next = at;
         }
         Ok(())
+    }
+}
+
+/// The samples of all fragments among these bytes, as packets.
+pub(crate) fn fragments(
+    movie: &Movie,
+    packets: &mut Packets,
+    bytes: &Bytes,
+    now: Instant,
+    out: &mut Vec<Piece>,
+) -> Result<(), Mp4Error> {
+    let mut from = 0;
+    while let Some((at, _, end)) = find(&bytes[from..], b"moof") {
+        let (at, end) = (from + at, from + end);
+        if (end - at) as u64 > MOOF_BYTES_MAX {
+            let (what, bytes) = ("a moof box", (end - at) as u64);
+            return Err(Mp4Error::TooLarge { what, bytes, limit: MOOF_BYTES_MAX });
+        }
+        for sample in movie.fragment(&bytes[at..end], at as u64, bytes.len() as u64)? {
+            let first = sample.at as usize;
+            let data = BytesMut::from(&bytes[first..first + sample.size as usize]);
+            let (tracks, packet) = packets.packet(&sample, data, now);
+            out.extend(tracks.map(Piece::Tracks));
+            out.extend(packet.map(Piece::Packet));
+        }
+        from = end;
+    }
+    Ok(())
+}
+
+/// The first box of a kind among those one after another: where it, its body and what is behind it
+/// begin. One that is cut off is none.
+pub(crate) fn find(bytes: &[u8], kind: &[u8; 4]) -> Option<(usize, usize, usize)> {
+    let mut at = 0;
+    loop {
+        let head = Head::parse(bytes.get(at..)?)?;
+        let size =
+            head.bytes.map_or(bytes.len() - at, |size| usize::try_from(size).unwrap_or(usize::MAX));
+        let end = at.checked_add(size).filter(|end| *end <= bytes.len())?;
+        if head.kind == *kind {
+            return Some((at, at + head.head_bytes as usize, end));
+        }
+        at = end;
     }
 }

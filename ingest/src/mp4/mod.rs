@@ -10,7 +10,7 @@ mod packets;
 mod tables;
 mod track;
 
-pub(crate) use fragment::Head;
+pub(crate) use fragment::{Head, find, fragments};
 pub(crate) use packets::Packets;
 pub(crate) use track::{Config, Movie};
 

@@ -6,12 +6,14 @@
 //! - [`template`]: names of files; [`moment`]: their times.
 //! - [`segment`]: one file, and what survives when; [`run`]: when the next one is due.
 //! - [`recorder`]: one stream's task; [`service`]: all of them. [`disk`]: threads for disk work.
-//! - [`shelf`]: what is on disk, and its expiry.
+//! - [`shelf`]: what is on disk, and its expiry; [`stored`]: what is in a store.
+//! - [`group`]: the pictures of one moment, for a still.
 //! - [`playback`]: ranges of time over HTTP, cut by [`range`] and given out by [`send`].
 
 mod disk;
 #[doc(hidden)]
 pub mod fuzz;
+mod group;
 mod moment;
 pub mod playback;
 mod range;
@@ -21,13 +23,14 @@ mod segment;
 mod send;
 mod service;
 mod shelf;
+mod stored;
 mod template;
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -38,13 +41,16 @@ use crate::hub::Hub;
 use crate::name::StreamName;
 use crate::views::Views;
 
+pub use group::{Group, GroupError};
 pub use moment::Moment;
 pub use recorder::TAKES;
 pub use shelf::Found;
+pub use stored::Vault;
 pub use template::{EXTENSION, Template, TemplateError};
 
 use disk::Disk;
 use recorder::Seen;
+use stored::Stored;
 
 /// Notices kept for a slow listener.
 const EVENTS_KEPT: usize = 256;
@@ -174,6 +180,7 @@ struct Shared {
     views: Arc<dyn Views>,
     rules: Arc<dyn Rules>,
     disk: Disk,
+    stored: OnceLock<Stored>,
     recorders: Mutex<HashMap<StreamName, Handle>>,
     events: broadcast::Sender<Event>,
 }
@@ -202,6 +209,9 @@ pub enum ShelfError {
     /// It is being written.
     #[error("the segment is still being written")]
     Busy,
+    /// The store.
+    #[error("the store: {0}")]
+    Store(io::Error),
     /// The disk.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -211,8 +221,9 @@ impl Recordings {
     /// Recordings of the hub's streams; nothing happens before [`Self::run`].
     pub fn new(config: Config, hub: Hub, views: Arc<dyn Views>, rules: Arc<dyn Rules>) -> Self {
         let (events, _) = broadcast::channel(EVENTS_KEPT);
-        let (disk, recorders) = (Disk::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { config, hub, views, rules, disk, recorders, events }) }
+        let (disk, stored, recorders) = (Disk::default(), OnceLock::new(), Mutex::default());
+        let shared = Shared { config, hub, views, rules, disk, stored, recorders, events };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Notices of segments from now on.
@@ -237,20 +248,35 @@ impl Recordings {
     ///
     /// # Errors
     /// What the disk says.
-    pub async fn all(&self) -> io::Result<Vec<Found>> {
+    pub async fn on_disk(&self) -> io::Result<Vec<Found>> {
         let shared = Arc::clone(&self.shared);
         let find = move || shelf::all(&shared.config.dir, &shared.rules.templates());
         self.shared.disk.run(find).await?
     }
 
-    /// A stream's segments on disk, by beginning.
+    /// All segments on disk and in the store, by stream and beginning.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn all(&self) -> io::Result<Vec<Found>> {
+        Ok(stored::joined(self.on_disk().await?, self.remembered().await?))
+    }
+
+    /// A stream's segments on disk and in the store, by beginning.
     ///
     /// # Errors
     /// What the disk says.
     pub async fn of_stream(&self, name: &StreamName) -> io::Result<Vec<Found>> {
         let (shared, name) = (Arc::clone(&self.shared), name.clone());
         let template = self.shared.rules.rule(&name).template;
-        let find = move || shelf::of_stream(&shared.config.dir, &template, &name);
+        let find = move || {
+            let here = shelf::of_stream(&shared.config.dir, &template, &name)?;
+            let ghosts = match shared.stored.get() {
+                Some(stored) => shelf::of_stream(&stored.dir, &template, &name)?,
+                None => Vec::new(),
+            };
+            Ok(stored::joined(here, ghosts))
+        };
         self.shared.disk.run(find).await?
     }
 
@@ -261,7 +287,7 @@ impl Recordings {
         matches!(told, Ok(Ok(Some(_)))) && !self.is_open(&found.path)
     }
 
-    /// Removes the segment that begins then.
+    /// Removes the segment that begins then, from the store too.
     ///
     /// # Errors
     /// [`ShelfError`].
@@ -272,8 +298,23 @@ impl Recordings {
         if self.is_open(&segment.path) {
             return Err(ShelfError::Busy);
         }
-        let shared = Arc::clone(&self.shared);
-        let remove = move || shelf::remove(&shared.config.dir, &segment.path);
+        self.remove_stored(&segment).await?;
+        if !segment.stored {
+            self.remove_here(&segment).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a segment from the disk.
+    ///
+    /// # Errors
+    /// [`ShelfError`].
+    pub async fn remove_here(&self, found: &Found) -> Result<(), ShelfError> {
+        if self.is_open(&found.path) {
+            return Err(ShelfError::Busy);
+        }
+        let (shared, path) = (Arc::clone(&self.shared), found.path.clone());
+        let remove = move || shelf::remove(&shared.config.dir, &path);
         self.shared.disk.run(remove).await??;
         Ok(())
     }

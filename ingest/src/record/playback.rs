@@ -159,20 +159,20 @@ async fn range_of(
             Some("mp4") => false,
             Some(_) => return Err(bad("format is not known: fmp4 or mp4")),
         };
-        let transfer = Arc::clone(&face.transfers).try_acquire_owned().map_err(|_| {
-            let mut response =
-                problem(StatusCode::SERVICE_UNAVAILABLE, "too many recordings are being sent");
-            let retry = HeaderValue::from_static(RETRY_AFTER_S);
-            response.headers_mut().insert(RETRY_AFTER, retry);
-            Box::new(response)
-        })?;
+        let transfer = Arc::clone(&face.transfers)
+            .try_acquire_owned()
+            .map_err(|_| later("too many recordings are being sent"))?;
         let made = range::make(&face.recordings, &name, start, duration, fragmented).await;
         let range = made.map_err(|error| match error {
             range::Error::Nothing => refuse(StatusCode::NOT_FOUND, "there is no recording"),
             range::Error::Io(error) => broken(&error),
+            range::Error::Store(error) => {
+                tracing::warn!(%error, "a recording in the store cannot be read");
+                later("the store of recordings does not answer")
+            }
             error => refuse(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
         })?;
-        Ok(send::send(range, &headers, transfer))
+        Ok(send::send(&face.recordings, range, &headers, transfer))
     };
     answer.await.unwrap_or_else(|refused: Refused| *refused)
 }
@@ -248,6 +248,12 @@ pub(super) fn problem(status: StatusCode, text: &str) -> Response {
 
 fn refuse(status: StatusCode, text: &str) -> Refused {
     Box::new(problem(status, text))
+}
+
+fn later(text: &str) -> Refused {
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+    Box::new(response)
 }
 
 fn bad(text: &str) -> Refused {

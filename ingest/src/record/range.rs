@@ -1,4 +1,5 @@
-//! A range of time out of a stream's segments: which there are, and the bytes that are sent.
+//! A range of time out of a stream's segments: which there are, and the bytes that are sent. Segments
+//! in the store are looked up in what is remembered of them ([`super::stored`]).
 
 use std::fs::File;
 use std::io;
@@ -6,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use pipeline::Ticks;
 use pipeline::fmp4::{self, Index, Layout, Place, Run};
 
@@ -20,6 +22,15 @@ const GAP_MAX: Duration = Duration::from_millis(1500);
 /// Segments of one range, at most.
 const SEGMENTS_MAX: usize = 10_000;
 
+/// Segments of one range that the store is asked about before it is sent, at most.
+const ASKED_MAX: usize = 1000;
+
+/// The same at a time.
+const ASKED_AT_ONCE: usize = 8;
+
+/// Times that a range is made anew without segments that are gone.
+const LOOKS_MAX: usize = 3;
+
 /// Why there is no range.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -32,6 +43,9 @@ pub(super) enum Error {
     /// What is stored makes no file.
     #[error(transparent)]
     Mp4(#[from] fmp4::Error),
+    /// The store does not answer.
+    #[error("the store: {0}")]
+    Store(io::Error),
     /// The disk.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -114,11 +128,20 @@ impl Piece {
     }
 }
 
+/// What pieces lie in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A file on disk.
+    Disk(PathBuf),
+    /// A segment in the store, by its path, and its size.
+    Store(String, u64),
+}
+
 /// A range that can be sent.
 pub(super) struct Range {
     pub(super) pieces: Vec<Piece>,
-    /// The files that pieces lie in.
-    pub(super) files: Vec<PathBuf>,
+    /// What they lie in.
+    pub(super) files: Vec<Source>,
     /// When its first picture was taken.
     pub(super) start: Moment,
 }
@@ -137,9 +160,40 @@ pub(super) async fn make(
     duration: Duration,
     fragmented: bool,
 ) -> Result<Range, Error> {
-    let found = recordings.of_stream(name).await?;
-    let make = move || gather(&found, start, start.plus(duration), fragmented);
-    recordings.shared.disk.run(make).await?
+    for _ in 0..LOOKS_MAX {
+        let found = recordings.of_stream(name).await?;
+        let make = move || gather(&found, start, start.plus(duration), fragmented);
+        let range = recordings.shared.disk.run(make).await??;
+        if all_there(recordings, &range.files).await? {
+            return Ok(range);
+        }
+    }
+    Err(Error::Nothing)
+}
+
+/// Whether the store has what lies in it; what it has not is forgotten.
+async fn all_there(recordings: &Recordings, files: &[Source]) -> Result<bool, Error> {
+    let Some(stored) = recordings.shared.stored.get() else { return Ok(true) };
+    let name = |file: &Source| match file {
+        Source::Store(name, _) => Some(name.clone()),
+        Source::Disk(_) => None,
+    };
+    let names: Vec<String> = files.iter().filter_map(name).take(ASKED_MAX).collect();
+    let ask = |name: String| async move {
+        let has = stored.vault.has(&name).await;
+        has.map(|has| (!has).then_some(name))
+    };
+    let asked = futures_util::stream::iter(names).map(ask);
+    let answers: Vec<_> = asked.buffered(ASKED_AT_ONCE).collect().await;
+    let mut all = true;
+    for gone in answers {
+        if let Some(name) = gone.map_err(Error::Store)? {
+            tracing::warn!(path = name, "a segment is no longer in the store");
+            recordings.forget(&name).await?;
+            all = false;
+        }
+    }
+    Ok(all)
 }
 
 /// Whether a segment that begins then can have anything of the range: it ends where the next one
@@ -151,7 +205,7 @@ fn may_hold(found: &[Found], at: usize, start: Moment, end: Moment) -> bool {
 
 fn gather(found: &[Found], start: Moment, end: Moment, fragmented: bool) -> Result<Range, Error> {
     let mut layout = Layout::default();
-    let mut files: Vec<PathBuf> = Vec::new();
+    let mut files: Vec<Source> = Vec::new();
     let mut first: Option<(Index, Moment)> = None;
     // Where the segments so far end on the range's clock.
     let mut so_far: Option<Ticks> = None;
@@ -213,7 +267,10 @@ fn gather(found: &[Found], start: Moment, end: Moment, fragmented: bool) -> Resu
         };
         so_far = Some(Ticks(shift.0 + index.duration().0));
         layout.add(&index, &samples, shift)?;
-        files.push(segment.path.clone());
+        files.push(match segment.stored {
+            false => Source::Disk(segment.path.clone()),
+            true => Source::Store(segment.relative.clone(), segment.bytes),
+        });
         if first.is_none() {
             first = Some((index, origin));
         }

@@ -1,8 +1,9 @@
-//! A range over HTTP: all of it or some of its bytes, read from disk while they are sent.
+//! A range over HTTP: all of it or some of its bytes, read from the disk or the store while they are
+//! sent.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -13,11 +14,18 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Recordings;
 use super::playback::problem;
-use super::range::{Piece, Range};
+use super::range::{Piece, Range, Source};
+use super::stored::Vault;
 
 /// Bytes read from disk at once.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// Bytes asked of the store at once, at first and at most: pieces lie close to each other, and what
+/// lies between them is little.
+const FETCH_BYTES: u64 = 512 << 10;
+const FETCH_BYTES_MAX: u64 = 4 << 20;
 
 /// The bytes `first..=last` that a client asks for (RFC 9110 14.1.2); `None` for all of them.
 pub(super) fn wanted(headers: &HeaderMap, length: u64) -> Option<Result<(u64, u64), ()>> {
@@ -36,7 +44,12 @@ pub(super) fn wanted(headers: &HeaderMap, length: u64) -> Option<Result<(u64, u6
 }
 
 /// The answer: all of it, or the part that is asked for.
-pub(super) fn send(range: Range, headers: &HeaderMap, transfer: OwnedSemaphorePermit) -> Response {
+pub(super) fn send(
+    recordings: &Recordings,
+    range: Range,
+    headers: &HeaderMap,
+    transfer: OwnedSemaphorePermit,
+) -> Response {
     let length = range.length();
     let (status, first, last) = match wanted(headers, length) {
         None => (StatusCode::OK, 0, length.saturating_sub(1)),
@@ -48,7 +61,8 @@ pub(super) fn send(range: Range, headers: &HeaderMap, transfer: OwnedSemaphorePe
         }
     };
     let pieces = cut(range.pieces, first, last);
-    let mut response = Body::from_stream(stream(pieces, range.files, transfer)).into_response();
+    let sending = Sending::new(recordings, pieces, range.files);
+    let mut response = Body::from_stream(stream(sending, transfer)).into_response();
     *response.status_mut() = status;
     put(&mut response, CONTENT_TYPE, "video/mp4".into());
     put(&mut response, ACCEPT_RANGES, "bytes".into());
@@ -83,32 +97,105 @@ fn cut(pieces: Vec<Piece>, first: u64, last: u64) -> Vec<Piece> {
 }
 
 /// What is left to send.
-struct Sending {
+pub(super) struct Sending {
     pieces: std::vec::IntoIter<Piece>,
     now: Option<Piece>,
-    files: Vec<PathBuf>,
+    files: Vec<Source>,
     open: Option<(usize, File)>,
-    _transfer: OwnedSemaphorePermit,
+    vault: Option<Arc<dyn Vault>>,
+    /// What the store gave last: of which file, from where on.
+    held: Option<(usize, u64, Bytes)>,
+    fetch: u64,
+}
+
+/// What is to be done next.
+enum Step {
+    /// This is sent.
+    Give(io::Result<Bytes>),
+    /// These bytes of a segment are asked of the store: its number, its path, where, how many.
+    Fetch(usize, String, u64, u64),
+    Over,
 }
 
 impl Sending {
-    /// The next chunk; may wait for the disk.
-    fn next(&mut self) -> Option<io::Result<Bytes>> {
-        let piece = self.now.take().or_else(|| self.pieces.next())?;
+    pub(super) fn new(recordings: &Recordings, pieces: Vec<Piece>, files: Vec<Source>) -> Self {
+        let vault = recordings.shared.stored.get().map(|stored| Arc::clone(&stored.vault));
+        let pieces = pieces.into_iter();
+        Self { pieces, now: None, files, open: None, vault, held: None, fetch: FETCH_BYTES }
+    }
+
+    /// The next chunk; `None` at the end.
+    pub(super) async fn chunk(mut self) -> (Option<io::Result<Bytes>>, Option<Self>) {
+        loop {
+            let step = tokio::task::spawn_blocking(move || (self.step(), self)).await;
+            let Ok((step, sending)) = step else { return (None, None) };
+            self = sending;
+            match step {
+                Step::Give(given) => return (Some(given), Some(self)),
+                Step::Over => return (None, None),
+                Step::Fetch(number, name, at, count) => {
+                    let Some(vault) = &self.vault else { return (None, None) };
+                    match vault.read(&name, at..at + count).await {
+                        Ok(bytes) if !bytes.is_empty() => self.held = Some((number, at, bytes)),
+                        Ok(_) => return (Some(Err(io::ErrorKind::UnexpectedEof.into())), None),
+                        Err(error) => {
+                            tracing::warn!(path = name, %error, "a recording in the store cannot be read");
+                            return (Some(Err(error)), None);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// May wait for the disk.
+    fn step(&mut self) -> Step {
+        let Some(piece) = self.now.take().or_else(|| self.pieces.next()) else { return Step::Over };
         let run = match piece {
-            Piece::Made(bytes) => return Some(Ok(bytes)),
+            Piece::Made(bytes) => return Step::Give(Ok(bytes)),
             Piece::Stored(run) => run,
         };
+        let Some(source) = self.files.get(run.file) else {
+            return Step::Give(Err(io::ErrorKind::NotFound.into()));
+        };
+        if let Source::Store(name, size) = source {
+            if let Some(data) = self.held(run.file, run.at, run.bytes) {
+                let count = data.len() as u64;
+                if run.bytes > count {
+                    self.now = Some(Piece::Stored(run).part(count, run.bytes - count));
+                }
+                return Step::Give(Ok(data));
+            }
+            let count = self.fetch.max(run.bytes).min(FETCH_BYTES_MAX);
+            let count = count.min(size.saturating_sub(run.at));
+            let step = Step::Fetch(run.file, name.clone(), run.at, count);
+            self.fetch = (self.fetch * 2).min(FETCH_BYTES_MAX);
+            self.now = Some(Piece::Stored(run));
+            return step;
+        }
         let count = run.bytes.min(CHUNK_BYTES as u64);
         if run.bytes > count {
             self.now = Some(Piece::Stored(run).part(count, run.bytes - count));
         }
-        Some(self.read(run.file, run.at, count as usize))
+        Step::Give(self.read(run.file, run.at, count as usize))
+    }
+
+    /// What the store gave of these bytes, from their beginning on.
+    fn held(&self, number: usize, at: u64, count: u64) -> Option<Bytes> {
+        if count == 0 {
+            return Some(Bytes::new());
+        }
+        let (_, from, bytes) = self.held.as_ref().filter(|(of, ..)| *of == number)?;
+        let begin = usize::try_from(at.checked_sub(*from)?).ok().filter(|at| *at < bytes.len())?;
+        let end = begin.saturating_add(usize::try_from(count).ok()?).min(bytes.len());
+        Some(bytes.slice(begin..end))
     }
 
     fn read(&mut self, number: usize, at: u64, count: usize) -> io::Result<Bytes> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
-            let path = self.files.get(number).ok_or(io::ErrorKind::NotFound)?;
+            let Some(Source::Disk(path)) = self.files.get(number) else {
+                return Err(io::ErrorKind::NotFound.into());
+            };
             self.open = Some((number, File::open(path)?));
         }
         let Some((_, file)) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
@@ -120,19 +207,14 @@ impl Sending {
 }
 
 fn stream(
-    pieces: Vec<Piece>,
-    files: Vec<PathBuf>,
+    sending: Sending,
     transfer: OwnedSemaphorePermit,
 ) -> impl futures_util::Stream<Item = io::Result<Bytes>> {
-    let pieces = pieces.into_iter();
-    let sending = Sending { pieces, now: None, files, open: None, _transfer: transfer };
-    futures_util::stream::unfold(Some(sending), |sending| async {
-        let mut sending = sending?;
-        let read = tokio::task::spawn_blocking(move || (sending.next(), sending)).await;
-        match read {
-            Ok((Some(Ok(bytes)), sending)) => Some((Ok(bytes), Some(sending))),
-            Ok((Some(Err(error)), _)) => Some((Err(error), None)),
-            Ok((None, _)) | Err(_) => None,
+    futures_util::stream::unfold((Some(sending), transfer), |(sending, transfer)| async {
+        match sending?.chunk().await {
+            (Some(Ok(bytes)), sending) => Some((Ok(bytes), (sending, transfer))),
+            (Some(Err(error)), _) => Some((Err(error), (None, transfer))),
+            (None, _) => None,
         }
     })
 }

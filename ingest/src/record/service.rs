@@ -102,7 +102,7 @@ impl Recordings {
 
     /// Removes what is older than its stream's rule says.
     pub(super) async fn expire(&self) {
-        let found = match self.all().await {
+        let found = match self.on_disk().await {
             Ok(found) => found,
             Err(error) => {
                 warn!(%error, "cannot look for old recordings");
@@ -130,7 +130,7 @@ impl Recordings {
 
     /// Closes segments that were written last before `began` and never closed.
     async fn mend(&self, began: Moment) {
-        let Ok(found) = self.all().await else { return };
+        let Ok(found) = self.on_disk().await else { return };
         for segment in found.into_iter().filter(|segment| segment.modified < began) {
             let path = segment.path.clone();
             let mended = self.shared.disk.run(move || segment::mend(&path)).await;

@@ -15,14 +15,14 @@ const DEPTH_MAX: usize = 300;
 /// Files that are looked at in one walk.
 const FILES_MAX: usize = 1_000_000;
 
-/// A segment on disk.
+/// A segment, on disk or in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Its stream.
     pub name: StreamName,
     /// When it begins.
     pub start: Moment,
-    /// The file.
+    /// The file; of a segment in the store what is remembered of it.
     pub path: PathBuf,
     /// The same below the folder of recordings, with `/` between its parts.
     pub relative: String,
@@ -30,6 +30,8 @@ pub struct Found {
     pub bytes: u64,
     /// When it was written last.
     pub modified: Moment,
+    /// Whether its media are in the store only.
+    pub stored: bool,
 }
 
 /// A stream's segments by their beginning.
@@ -95,7 +97,7 @@ struct Entry {
 impl Entry {
     fn into_found(self, name: StreamName, start: Moment) -> Found {
         let Self { path, relative, bytes, modified } = self;
-        Found { name, start, path, relative, bytes, modified }
+        Found { name, start, path, relative, bytes, modified, stored: false }
     }
 }
 

@@ -379,8 +379,8 @@ async fn ask(router: &axum::Router, uri: &str) -> (http::StatusCode, Bytes) {
     (status, axum::body::to_bytes(answer.into_body(), 1 << 24).await.unwrap())
 }
 
-#[tokio::test]
-async fn ranges_over_segments_hold_each_picture_once() {
+/// A recording of 7.5 s in four segments, and its player's routes.
+async fn four_segments() -> (Stage, axum::Router) {
     let stage = Stage::new(Rule { segment: Duration::from_secs(2), ..rule() });
     let mut writer = stage.publish().await;
     // As if they had come in their own time until now.
@@ -395,6 +395,12 @@ async fn ranges_over_segments_hold_each_picture_once() {
     let config = playback::Config { origins: vec!["*".into()], transfers_max: 4 };
     let access = Arc::new(crate::auth::Open);
     let router = playback::router(stage.recordings.clone(), access, &config);
+    (stage, router)
+}
+
+#[tokio::test]
+async fn ranges_over_segments_hold_each_picture_once() {
+    let (stage, router) = four_segments().await;
     let (status, listed) = ask(&router, "/list?path=studio/cam").await;
     assert_eq!(status, http::StatusCode::OK);
     let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
@@ -425,5 +431,127 @@ async fn ranges_over_segments_hold_each_picture_once() {
     assert_eq!(status, http::StatusCode::BAD_REQUEST);
     let (status, _) = ask(&router, "/list?path=nobody").await;
     assert_eq!(status, http::StatusCode::NOT_FOUND);
+    stage.stop().await;
+}
+
+/// A folder in place of a store.
+struct Folder {
+    dir: std::path::PathBuf,
+    /// The bytes that each request was for.
+    asked: Mutex<Vec<u64>>,
+    away: std::sync::atomic::AtomicBool,
+}
+
+impl Folder {
+    fn check(&self) -> io::Result<()> {
+        let away = self.away.load(Ordering::Relaxed);
+        if away { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(()) }
+    }
+}
+
+impl Vault for Folder {
+    fn read(
+        &self,
+        relative: &str,
+        range: std::ops::Range<u64>,
+    ) -> futures_util::future::BoxFuture<'_, io::Result<Bytes>> {
+        let path = self.dir.join(relative);
+        Box::pin(async move {
+            self.check()?;
+            self.asked.lock().push(range.end - range.start);
+            let bytes = Bytes::from(std::fs::read(path)?);
+            Ok(bytes.slice(range.start as usize..(range.end as usize).min(bytes.len())))
+        })
+    }
+
+    fn has(&self, relative: &str) -> futures_util::future::BoxFuture<'_, io::Result<bool>> {
+        let there = self.check().map(|()| self.dir.join(relative).exists());
+        Box::pin(async move { there })
+    }
+
+    fn remove(&self, relative: &str) -> futures_util::future::BoxFuture<'_, io::Result<()>> {
+        let removed = self.check().and_then(|()| std::fs::remove_file(self.dir.join(relative)));
+        Box::pin(async move { removed })
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_a_store_plays_as_it_did_from_the_disk() {
+    let (stage, router) = four_segments().await;
+    let found = stage.found().await;
+    let begin = found[0].start;
+    let middle = begin.plus(Duration::from_millis(1500));
+    let uris: Vec<_> = [(begin, "7.6"), (middle, "3")]
+        .iter()
+        .flat_map(|(start, seconds)| {
+            let uri = format!("/get?path=studio/cam&start={start}&duration={seconds}");
+            [format!("{uri}&format=mp4"), uri]
+        })
+        .chain(["/list?path=studio/cam".to_owned()])
+        .collect();
+    let all = async || {
+        let mut answers = Vec::new();
+        for uri in &uris {
+            answers.push(ask(&router, uri).await);
+        }
+        answers
+    };
+    let group = async || {
+        let group = stage.recordings.group(&name(), middle).await.unwrap();
+        let pictures = group.packets.iter().map(|picture| picture.data.clone());
+        (pictures.collect::<Vec<_>>(), group.until - group.packets[0].pts)
+    };
+    let (before, group_before) = (all().await, group().await);
+    // From the key picture at a second to the one at one and a half.
+    assert_eq!(group_before.0.len(), 16);
+    assert_eq!(group_before.0.last().unwrap().last(), Some(&45));
+
+    let dir = stage.dir.path().join("store");
+    std::fs::create_dir_all(dir.join("studio/cam")).unwrap();
+    let away = std::sync::atomic::AtomicBool::new(false);
+    let store = Arc::new(Folder { dir: dir.clone(), asked: Mutex::default(), away });
+    stage.recordings.store_in(stage.dir.path().join("stored"), store.clone());
+    for segment in &found {
+        std::fs::copy(&segment.path, dir.join(&segment.relative)).unwrap();
+        assert!(stage.recordings.remember(segment).await.unwrap());
+        assert_eq!(stage.recordings.all().await.unwrap().len(), 4, "each is listed once");
+        stage.recordings.remove_here(segment).await.unwrap();
+        assert!(before == all().await, "{} is in the store", segment.relative);
+    }
+    assert!(stage.recordings.on_disk().await.unwrap().is_empty());
+    assert!(stage.found().await.iter().all(|segment| segment.stored));
+    assert_eq!(group().await, group_before);
+    let asked = store.asked.lock().clone();
+    assert!(!asked.is_empty() && asked.iter().all(|bytes| *bytes <= 4 << 20), "{asked:?}");
+
+    // A store that is away is no recording that is gone.
+    store.away.store(true, Ordering::Relaxed);
+    assert_eq!(ask(&router, &uris[0]).await.0, http::StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask(&router, &uris[4]).await, before[4]);
+    let kept = stage.recordings.delete(&name(), begin).await;
+    assert!(matches!(kept, Err(ShelfError::Store(_))), "{kept:?}");
+    store.away.store(false, Ordering::Relaxed);
+
+    // What is removed is removed there; what the store loses by itself is forgotten.
+    stage.recordings.delete(&name(), begin).await.unwrap();
+    assert!(!dir.join(&found[0].relative).exists());
+    std::fs::remove_file(dir.join(&found[1].relative)).unwrap();
+    assert_eq!(ask(&router, &uris[1]).await.0, http::StatusCode::OK);
+    assert_eq!(stage.found().await.len(), 2);
+    let at = begin.plus(Duration::from_millis(100));
+    assert!(matches!(stage.recordings.group(&name(), at).await, Err(GroupError::Nothing)));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn files_that_no_recorder_wrote_are_not_remembered() {
+    let (stage, _) = four_segments().await;
+    let dir = stage.dir.path().join("store");
+    let store = Folder { dir, asked: Mutex::default(), away: false.into() };
+    stage.recordings.store_in(stage.dir.path().join("stored"), Arc::new(store));
+    let found = stage.found().await.remove(0);
+    std::fs::write(&found.path, b"\0\0\0\x10ftypisomsomething").unwrap();
+    assert!(!stage.recordings.remember(&found).await.unwrap());
+    assert!(stage.recordings.remembered().await.unwrap().is_empty());
     stage.stop().await;
 }
