@@ -20,7 +20,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tracing::{info, warn};
 
-use crate::config::Tls;
+use crate::acme::{self, ACME_TLS, Challenges, Facts};
+use crate::config::Settings;
 
 /// How often the certificate's files are looked at.
 const CERTIFICATE_SPACING: Duration = Duration::from_secs(2);
@@ -60,42 +61,91 @@ impl DataDir {
 /// nothing by itself: peers prove who they are by signatures, browsers are asked by their user.
 #[derive(Debug)]
 pub struct Certificate {
+    /// Key and chain that an authority issued, which are shown if they are there.
+    issued: PathBuf,
+    /// Whether an authority is asked.
+    asks: bool,
     chain: PathBuf,
     key: PathBuf,
+    /// What an authority is shown that looks whether a name is this node's.
+    challenges: Challenges,
     /// What the files held when [`Self::shown`] was read, or was tried to be.
     stamp: Mutex<Stamp>,
     shown: ArcSwap<CertifiedKey>,
 }
 
-/// Times and lengths of both files.
-type Stamp = [Option<(SystemTime, u64)>; 2];
+/// Times and lengths of the files: issued, chain, key.
+type Stamp = [Option<(SystemTime, u64)>; 3];
 
 impl Certificate {
-    /// Reads the files of the settings; where they name none, `cert.pem` and `key.pem` of the data
-    /// directory, which are made for `hosts` if they are not there.
+    /// Reads the files of the settings; where they name none, what an authority issued if one is
+    /// asked, or else `cert.pem` and `key.pem` of the data directory, which are made for
+    /// `webrtc.hosts` if they are not there.
     ///
     /// # Errors
     /// When the files are broken or cannot be written.
-    pub fn load_or_make(dir: &DataDir, settings: &Tls, hosts: &[IpAddr]) -> Result<Arc<Self>> {
-        let own = settings.certificate.as_os_str().is_empty();
+    pub fn load_or_make(dir: &DataDir, settings: &Settings) -> Result<Arc<Self>> {
+        let Settings { tls, acme, webrtc, .. } = settings;
+        let own = tls.certificate.as_os_str().is_empty();
         let (chain, key) = match own {
             true => (dir.join("cert.pem"), dir.join("key.pem")),
-            false => (settings.certificate.clone(), settings.key.clone()),
+            false => (tls.certificate.clone(), tls.key.clone()),
         };
         if own && (!chain.exists() || !key.exists()) {
             let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-            names.extend(hosts.iter().map(IpAddr::to_string));
+            names.extend(webrtc.hosts.iter().map(IpAddr::to_string));
             let made = rcgen::generate_simple_self_signed(names).context("no certificate")?;
             write_secret(&key, made.signing_key.serialize_pem().as_bytes())?;
             write_secret(&chain, made.cert.pem().as_bytes())?;
         }
-        let stamp = Mutex::new(stamp(&chain, &key));
-        let shown = ArcSwap::from_pointee(read(&chain, &key)?);
-        Ok(Arc::new(Self { chain, key, stamp, shown }))
+        let (issued, asks) = (dir.join(acme::CERTIFICATE), own && acme.is_on());
+        let known = stamp([&issued, &chain, &key]);
+        let shown = match read(&issued, &issued) {
+            Ok(shown) if asks => shown,
+            Err(error) if asks && issued.exists() => {
+                let error = format!("{error:#}");
+                warn!(error, "the issued certificate cannot be used: another one is asked for");
+                read(&chain, &key)?
+            }
+            _ => read(&chain, &key)?,
+        };
+        let (stamp, shown) = (Mutex::new(known), ArcSwap::from_pointee(shown));
+        let challenges = Challenges::default();
+        Ok(Arc::new(Self { issued, asks, chain, key, challenges, stamp, shown }))
+    }
+
+    /// What the certificate that is shown says of itself; `None` when it cannot be read.
+    pub fn facts(&self) -> Option<Facts> {
+        Facts::read(self.shown.load().cert.first()?).ok()
+    }
+
+    /// Where an authority's proofs are shown.
+    pub fn challenges(&self) -> &Challenges {
+        &self.challenges
+    }
+
+    /// Where key and chain from an authority are kept.
+    pub fn issued(&self) -> &Path {
+        &self.issued
+    }
+
+    /// Whether a key and a chain in PEM could be shown.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check(&self, text: &[u8]) -> Result<()> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text)
+            .collect::<Result<_, _>>()
+            .context("what was issued is no certificate")?;
+        let key = PrivateKeyDer::from_pem_slice(text).context("there is no private key")?;
+        let provider = rustls::crypto::ring::default_provider();
+        CertifiedKey::from_der(chain, key, &provider)
+            .context("what was issued is for another key")?;
+        Ok(())
     }
 
     /// A TLS configuration for a listener that speaks HTTP/2 and HTTP/1.1. It shows the certificate
-    /// that is there at each handshake.
+    /// that is there at each handshake, and proofs to an authority that looks for them.
     ///
     /// # Errors
     /// Never in practice.
@@ -106,6 +156,9 @@ impl Certificate {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if self.asks {
+            config.alpn_protocols.push(ACME_TLS.to_vec());
+        }
         Ok(Arc::new(config))
     }
 
@@ -114,13 +167,20 @@ impl Certificate {
     /// # Errors
     /// Files that cannot be used; the old certificate stays. Told once for the same files.
     pub fn reload(&self) -> Result<bool> {
-        let now = stamp(&self.chain, &self.key);
-        let before = std::mem::replace(&mut *self.stamp.lock(), now);
+        // Held to the end: who comes meanwhile finds the certificate read.
+        let mut known = self.stamp.lock();
+        let now = stamp([&self.issued, &self.chain, &self.key]);
+        let before = std::mem::replace(&mut *known, now);
+        let issued = self.asks && now[0].is_some();
         // A file that is being replaced may be away for a moment.
-        if now == before || now.contains(&None) {
+        if now == before || (!issued && now[1..].contains(&None)) {
             return Ok(false);
         }
-        self.shown.store(Arc::new(read(&self.chain, &self.key)?));
+        let (chain, key) = match issued {
+            true => (&self.issued, &self.issued),
+            false => (&self.chain, &self.key),
+        };
+        self.shown.store(Arc::new(read(chain, key)?));
         Ok(true)
     }
 
@@ -132,7 +192,7 @@ impl Certificate {
             let certificate = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || certificate.reload()).await {
                 Ok(Ok(true)) => {
-                    info!(file = %self.chain.display(), "the certificate was read again")
+                    info!("the certificate was read again")
                 }
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => {
@@ -146,7 +206,11 @@ impl Certificate {
 }
 
 impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // An authority asks for nothing else (RFC 8737 3), and nobody else asks for it.
+        if hello.alpn().is_some_and(|mut names| names.next() == Some(ACME_TLS)) {
+            return self.challenges.certificate(hello.server_name()?);
+        }
         Some(self.shown.load_full())
     }
 }
@@ -165,8 +229,8 @@ fn read(chain: &Path, key: &Path) -> Result<CertifiedKey> {
     })
 }
 
-fn stamp(chain: &Path, key: &Path) -> Stamp {
-    [chain, key].map(|path| {
+fn stamp(files: [&Path; 3]) -> Stamp {
+    files.map(|path| {
         let facts = fs::metadata(path).ok()?;
         Some((facts.modified().ok()?, facts.len()))
     })
@@ -214,8 +278,8 @@ mod tests {
     fn the_certificate_is_made_once_and_only_the_owner_can_read_it() {
         let parent = tempfile::tempdir().unwrap();
         let dir = DataDir::open(&parent.path().join("node")).unwrap();
-        let first = Certificate::load_or_make(&dir, &Tls::default(), &[]).unwrap();
-        let second = Certificate::load_or_make(&dir, &Tls::default(), &[]).unwrap();
+        let first = Certificate::load_or_make(&dir, &Settings::default()).unwrap();
+        let second = Certificate::load_or_make(&dir, &Settings::default()).unwrap();
         assert_eq!(first.shown.load().cert, second.shown.load().cert);
         assert!(first.server_config().is_ok());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -227,7 +291,7 @@ mod tests {
     fn a_changed_certificate_is_shown_once_it_fits_its_key() {
         let parent = tempfile::tempdir().unwrap();
         let dir = DataDir::open(parent.path()).unwrap();
-        let certificate = Certificate::load_or_make(&dir, &Tls::default(), &[]).unwrap();
+        let certificate = Certificate::load_or_make(&dir, &Settings::default()).unwrap();
         let first = certificate.shown.load_full();
         assert!(!certificate.reload().unwrap(), "nothing changed");
         let made = rcgen::generate_simple_self_signed(vec!["other".to_owned()]).unwrap();
@@ -239,6 +303,33 @@ mod tests {
         fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
         assert!(certificate.reload().unwrap());
         assert_eq!(certificate.shown.load().cert[0], *made.cert.der());
+    }
+
+    #[test]
+    fn what_an_authority_issues_is_shown_at_once_and_after_a_restart() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(parent.path()).unwrap();
+        let mut settings = Settings::default();
+        settings.acme.domains = vec!["live.example".into()];
+        let certificate = Certificate::load_or_make(&dir, &settings).unwrap();
+        assert!(certificate.facts().unwrap().self_signed);
+        let made = rcgen::generate_simple_self_signed(vec!["live.example".to_owned()]).unwrap();
+        let other = rcgen::generate_simple_self_signed(vec!["live.example".to_owned()]).unwrap();
+        let text = made.signing_key.serialize_pem() + &made.cert.pem();
+        assert!(certificate.check(text.as_bytes()).is_ok());
+        let mixed = other.signing_key.serialize_pem() + &made.cert.pem();
+        assert!(certificate.check(mixed.as_bytes()).is_err());
+        assert!(certificate.check(made.cert.pem().as_bytes()).is_err(), "no key");
+        write_secret(certificate.issued(), text.as_bytes()).unwrap();
+        assert!(certificate.reload().unwrap());
+        assert_eq!(certificate.facts().unwrap().names, ["live.example"]);
+        let again = Certificate::load_or_make(&dir, &settings).unwrap();
+        assert_eq!(again.shown.load().cert[0], *made.cert.der());
+        let without = Certificate::load_or_make(&dir, &Settings::default()).unwrap();
+        assert_ne!(without.shown.load().cert[0], *made.cert.der(), "no authority is asked");
+        fs::write(certificate.issued(), "rubbish").unwrap();
+        let broken = Certificate::load_or_make(&dir, &settings).unwrap();
+        assert!(broken.facts().unwrap().self_signed, "the node starts all the same");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod acme;
 pub mod admin;
 mod always;
 pub mod api;
@@ -18,6 +19,8 @@ pub mod demo;
 pub mod doctor;
 mod edge;
 pub mod events;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gateway;
 pub mod graphs;
 pub mod hops;
@@ -96,6 +99,7 @@ fn serve(store: Store) -> Result<()> {
     let store = Arc::new(store);
     let settings = store.current().settings.clone();
     logging::start(&settings.log)?;
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -111,6 +115,19 @@ fn serve(store: Store) -> Result<()> {
         info!("stopped");
         Ok(())
     })
+}
+
+/// Lets this process have as many files open as the system allows it: each connection is one, and
+/// many systems begin at 1,024.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+    }
 }
 
 /// Resolves at SIGTERM or SIGINT.

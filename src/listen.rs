@@ -1,18 +1,21 @@
 //! Shells that accept connections for the node's HTTP faces.
 //!
 //! One port answers both plain HTTP and HTTPS where that is wanted: the first byte of a TLS
-//! connection is 0x16 (RFC 8446 5.1), which begins no HTTP request.
+//! connection is 0x16 (RFC 8446 5.1), which begins no HTTP request. A connection that has made no
+//! request yet gives way to newcomers when there are too many of its kind.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::connect_info::ConnectInfo;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use ingest::half_open::{HalfOpen, Place};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +24,12 @@ use tracing::{Instrument as _, debug, warn};
 
 /// Connections of one listener at the same time.
 const CONNECTIONS_MAX: usize = 4096;
+
+/// Of these, connections that have made no request yet.
+const HALF_OPEN_MAX: usize = 1024;
+
+/// How long a connection that gives way may take to go.
+const WAY_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a client may take for its TLS handshake or its first byte.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -39,15 +48,34 @@ pub enum Speaks {
     Both(Arc<rustls::ServerConfig>),
 }
 
+/// What the HTTP listeners of a node count.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections turned away since there were too many.
+    pub refused: AtomicU64,
+    /// Connections without a request ended to make room for newcomers.
+    pub gave_way: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Serves `router` on `listener` until `shutdown`, then lets requests end.
 pub async fn serve(
     listener: TcpListener,
     speaks: Speaks,
     router: Router,
+    counters: Arc<Counters>,
     shutdown: CancellationToken,
 ) {
     let tasks = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Room {
+        all: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        half_open: HalfOpen::new(HALF_OPEN_MAX),
+    };
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -62,16 +90,28 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+        let Some(permit) = room.permit(&counters).await else {
+            count(&counters.refused);
             debug!(%peer, "refused: too many connections");
             continue;
         };
-        let (speaks, router, shutdown) = (speaks.clone(), router.clone(), shutdown.clone());
+        count(&counters.connections);
+        let over = CancellationToken::new();
+        let let_go = over.clone();
+        let (place, gave_way) = room.half_open.enter(peer.ip(), move || let_go.cancel());
+        if gave_way {
+            count(&counters.gave_way);
+        }
+        let guest = Guest { peer, place: Arc::new(place), router: router.clone() };
+        let (speaks, shutdown) = (speaks.clone(), shutdown.clone());
         let span = tracing::debug_span!("http", %peer);
         tasks.spawn(
             async move {
-                if let Err(error) = connection(stream, peer, speaks, router, shutdown).await {
-                    debug!(error, "connection ended");
+                let life = connection(stream, guest, speaks, shutdown);
+                match over.run_until_cancelled(life).await {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => debug!(error, "connection ended"),
+                    None => debug!("connection without a request gave way to a newcomer"),
                 }
                 drop(permit);
             }
@@ -82,11 +122,39 @@ pub async fn serve(
     tasks.wait().await;
 }
 
+/// For how many there is room at one listener.
+struct Room {
+    all: Arc<Semaphore>,
+    half_open: HalfOpen,
+}
+
+impl Room {
+    /// Room for one more, that of a half-open connection if need be.
+    async fn permit(&self, counters: &Counters) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.all).try_acquire_owned() {
+            return Some(permit);
+        }
+        if !self.half_open.push_out(None) {
+            return None;
+        }
+        count(&counters.gave_way);
+        let freed = Arc::clone(&self.all).acquire_owned();
+        tokio::time::timeout(WAY_LIMIT, freed).await.ok()?.ok()
+    }
+}
+
+/// Who connected, and what answers.
+struct Guest {
+    peer: SocketAddr,
+    /// Until the first request.
+    place: Arc<Place>,
+    router: Router,
+}
+
 async fn connection(
     stream: TcpStream,
-    peer: SocketAddr,
+    guest: Guest,
     speaks: Speaks,
-    router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -104,28 +172,29 @@ async fn connection(
         }
     };
     match tls {
-        None => http(stream, peer, router, shutdown).await,
+        None => http(stream, guest, shutdown).await,
         Some(config) => {
             let handshake = TlsAcceptor::from(config).accept(stream);
             let stream = tokio::time::timeout(HANDSHAKE_LIMIT, handshake)
                 .await
                 .map_err(|_| "TLS handshake took too long".to_owned())?
                 .map_err(|error| error.to_string())?;
-            http(stream, peer, router, shutdown).await
+            // A certificate authority that looked for a proof: the handshake was all (RFC 8737 3).
+            if stream.get_ref().1.alpn_protocol() == Some(crate::acme::ACME_TLS) {
+                return Ok(());
+            }
+            http(stream, guest, shutdown).await
         }
     }
 }
 
-async fn http<S>(
-    stream: S,
-    peer: SocketAddr,
-    router: Router,
-    shutdown: CancellationToken,
-) -> Result<(), String>
+async fn http<S>(stream: S, guest: Guest, shutdown: CancellationToken) -> Result<(), String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
+    let Guest { peer, place, router } = guest;
     let service = hyper::service::service_fn(move |mut request: hyper::Request<_>| {
+        place.leave();
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request.map(axum::body::Body::new))
     });

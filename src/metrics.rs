@@ -1,10 +1,11 @@
 //! The node's figures as Prometheus reads them; names carry their unit, amounts of wei are rounded.
 
+mod certificate;
 mod record;
 mod srt;
 mod webrtc;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use dashboards::metrics::Exposition;
@@ -252,6 +253,34 @@ impl Parts {
         }
     }
 
+    /// How full the doors are: connections that came, and those that went for others.
+    fn door_metrics(&self, out: &mut Exposition) {
+        let http = &self.http;
+        let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        for (name, help, value) in [
+            ("connections_total", "HTTP connections accepted", &http.connections),
+            ("connections_refused_total", "HTTP connections turned away", &http.refused),
+        ] {
+            out.counter(&format!("millstream_http_{name}"), help, &[], read(value) as f64);
+        }
+        let rtmp = self.rtmp.as_ref().or(self.rtmps.as_ref());
+        let gave_way = [
+            ("http", Some(read(&http.gave_way))),
+            ("rtmp", rtmp.map(|(_, counters)| counters.snapshot().gave_way)),
+            ("rtsp", self.rtsp.as_ref().map(|(_, counters)| counters.snapshot().gave_way)),
+            ("webrtc", self.webrtc.as_ref().map(|server| read(&server.counters().gave_way))),
+        ];
+        for (protocol, count) in gave_way {
+            let Some(count) = count else { continue };
+            out.counter(
+                "millstream_half_open_connections_ended_total",
+                "Connections that had shown nothing yet, ended to make room for newcomers",
+                &[("protocol", protocol)],
+                count as f64,
+            );
+        }
+    }
+
     fn edge_metrics(&self, out: &mut Exposition) {
         if let Some((_, counters)) = self.rtmp.as_ref().or(self.rtmps.as_ref()) {
             let rtmp = counters.snapshot();
@@ -296,6 +325,10 @@ impl Parts {
             srt::put(out, connections, &counters.snapshot());
         }
         self.rtsp_metrics(out);
+        self.door_metrics(out);
+        if let Some(certificate) = self.certificate() {
+            certificate::put(out, &certificate);
+        }
         if let Some(server) = &self.webrtc {
             webrtc::put(out, &server.counters());
         }

@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::access::NodeAccess;
 use crate::access::tokens::Tokens;
+use crate::acme::Acme;
 use crate::bridge::Bridges;
 use crate::config::{Role, Settings, Store};
 use crate::edge::{self, Edge, cannot_bind};
@@ -63,6 +64,8 @@ pub struct Addresses {
     pub admin: Option<SocketAddr>,
     /// Metrics and health.
     pub metrics: Option<SocketAddr>,
+    /// The first one where only challenges of a certificate authority are answered.
+    pub acme: Option<SocketAddr>,
 }
 
 /// A running node.
@@ -97,7 +100,7 @@ impl Node {
             edge::open_to_all(&mut settings);
         }
         let data = DataDir::open(&settings.data_dir)?;
-        let certificate = Certificate::load_or_make(&data, &settings.tls, &settings.webrtc.hosts)?;
+        let certificate = Certificate::load_or_make(&data, &settings)?;
         let versions = codecs::init()?;
         info!(gstreamer = versions.gstreamer, "codecs are ready");
 
@@ -126,6 +129,8 @@ impl Node {
             settings,
             stop,
         };
+        node.parts.certificate = Some(Arc::clone(&certificate));
+        node.start_acme(&data, &certificate).await?;
         let (money, until) = (node.parts.money.clone(), node.close.clone());
         node.tasks.spawn(async move { money.run(until).await });
         if let Some(signer) = payee {
@@ -136,6 +141,9 @@ impl Node {
         }
         node.start_events()?;
         node.start_admin().await?;
+        if let Some(acme) = node.parts.acme.clone() {
+            node.tasks.spawn(acme.run(node.close.clone()));
+        }
         let until = node.close.clone();
         node.tasks.spawn(async move {
             until.run_until_cancelled(store.watch()).await;
@@ -145,6 +153,24 @@ impl Node {
             until.run_until_cancelled(certificate.watch()).await;
         });
         Ok(node)
+    }
+
+    /// Prepares for a certificate authority, if the settings name one: it is answered on addresses of
+    /// its own.
+    async fn start_acme(&mut self, data: &DataDir, certificate: &Arc<Certificate>) -> Result<()> {
+        let settings = &self.settings.acme;
+        if !settings.is_on() {
+            return Ok(());
+        }
+        for address in &settings.listen {
+            let listener = bind("acme.listen", *address).await?;
+            self.addresses.acme.get_or_insert(listener.local_addr()?);
+            let router = certificate.challenges().router();
+            self.serve(listener, Speaks::Both(self.tls.clone()), router);
+        }
+        // It asks when all listeners are there.
+        self.parts.acme = Some(Acme::new(settings.clone(), data, Arc::clone(certificate)));
+        Ok(())
     }
 
     /// The role that works, and its one listener for peers.
@@ -258,7 +284,12 @@ impl Node {
         let recordings = parts.recordings.clone();
         let snapshots = Snapshots::new(parts.hub.clone(), access, recordings);
         let pages = dashboards::pages::edge(&facts, rest).merge(crate::status::edge_routes(parts));
-        self.serve(listener, Speaks::Both(self.tls.clone()), snapshots.over(pages));
+        let mut router = snapshots.over(pages);
+        if let Some(certificate) = self.parts.certificate.as_ref().filter(|_| settings.acme.is_on())
+        {
+            router = router.merge(certificate.challenges().router());
+        }
+        self.serve(listener, Speaks::Both(self.tls.clone()), router);
         Ok(())
     }
 
@@ -313,7 +344,8 @@ impl Node {
     }
 
     fn serve(&self, listener: TcpListener, speaks: Speaks, router: axum::Router) {
-        self.tasks.spawn(listen::serve(listener, speaks, router, self.close.clone()));
+        let counters = Arc::clone(&self.parts.http);
+        self.tasks.spawn(listen::serve(listener, speaks, router, counters, self.close.clone()));
     }
 
     /// Where its listeners are.

@@ -20,12 +20,15 @@ use pipeline::graph::Registry;
 use serde::Serialize;
 
 use crate::access::NodeAccess;
+use crate::acme::{Acme, CertificateView};
 use crate::bridge::{Bridges, Needs};
 use crate::config::Store;
 use crate::edge::srt::ConnectionView;
 use crate::events::Events;
 use crate::gateway::{self, Gateway};
 use crate::hops::{BOUNDS, Hop, Hops};
+use crate::identity::Certificate;
+use crate::listen;
 use crate::money::{Money, MoneyStatus};
 use crate::orchestrator::{self, Orchestrator};
 use crate::pushes::{PushView, Pushes};
@@ -59,6 +62,12 @@ pub struct Parts {
     pub money: Money,
     /// Streams made playable.
     pub bridges: Option<Bridges>,
+    /// The certificate of all TLS listeners.
+    pub certificate: Option<Arc<Certificate>>,
+    /// Who gets it from an authority.
+    pub acme: Option<Acme>,
+    /// Figures of all HTTP listeners.
+    pub http: Arc<listen::Counters>,
     /// RTMP connections.
     pub rtmp: Option<(Sessions, Arc<rtmp::Counters>)>,
     /// SRT connections.
@@ -107,6 +116,9 @@ impl Parts {
             orchestrator: None,
             money,
             bridges: None,
+            certificate: None,
+            acme: None,
+            http: Arc::default(),
             rtmp: None,
             srt: None,
             rtmps: None,
@@ -147,6 +159,7 @@ impl Parts {
                 edge: self.edge,
             },
             streams,
+            certificate: self.certificate(),
             uploads: self.uploads.as_ref().map(Uploads::status),
             srt: self.srt.as_ref().map(|(list, _)| ConnectionView::list(list)).unwrap_or_default(),
             sources: self.sources.as_ref().map(Sources::list).unwrap_or_default(),
@@ -158,6 +171,11 @@ impl Parts {
             paid: self.gateway.as_ref().map(Gateway::paid),
             hops: Hop::ALL.into_iter().map(|hop| HopStatus::of(&self.hops, hop)).collect(),
         }
+    }
+
+    /// The certificate that TLS listeners show.
+    pub fn certificate(&self) -> Option<CertificateView> {
+        CertificateView::of(self.certificate.as_deref()?, self.acme.as_ref())
     }
 
     fn stream(&self, status: StreamStatus) -> StreamView {
@@ -210,6 +228,7 @@ impl Parts {
 pub struct Snapshot {
     node: NodeStatus,
     streams: Vec<StreamView>,
+    certificate: Option<CertificateView>,
     /// The way of recordings to their store.
     uploads: Option<upload::Status>,
     /// SRT connections.

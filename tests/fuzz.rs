@@ -72,7 +72,7 @@ fn targets() -> Vec<Target> {
             }));
         )*};
     }
-    gather!(pipeline, gpu, ingest, trickle, payments, chain);
+    gather!(pipeline, gpu, ingest, trickle, payments, chain, millstream);
     all
 }
 

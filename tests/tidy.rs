@@ -34,6 +34,7 @@ const CORES: &[&str] = &[
     "ingest/src/hls/playlist.rs",
     "ingest/src/hls/request.rs",
     "ingest/src/hls/segmenter.rs",
+    "ingest/src/half_open.rs",
     "ingest/src/hls/window.rs",
     "ingest/src/name.rs",
     "ingest/src/rtmp/amf.rs",
@@ -118,6 +119,7 @@ const CORES: &[&str] = &[
     "pipeline/src/vp8.rs",
     "pipeline/src/vp9.rs",
     "src/access/links.rs",
+    "src/acme/due.rs",
     "src/access/throttle.rs",
     "src/always/silence.rs",
     "src/events/lanes.rs",
@@ -372,6 +374,23 @@ fn links_between_documents_lead_somewhere() {
                 if !root().join(folder).join(file).exists() {
                     faults.push(format!("{path}:{}: {link} leads nowhere", index + 1));
                 }
+            }
+        }
+    }
+    report(&faults);
+}
+
+#[test]
+fn tests_that_the_page_of_limits_names_are_there() {
+    let path = "docs/limits.md";
+    let mut faults = Vec::new();
+    let text = fs::read_to_string(root().join(path)).unwrap();
+    for (index, line) in text.lines().enumerate() {
+        let words = line.split('`').filter(|word| word.contains(".rs::"));
+        for (file, name) in words.filter_map(|word| word.split_once("::")) {
+            let source = fs::read_to_string(root().join(file)).unwrap_or_default();
+            if !source.contains(&format!("fn {name}(")) {
+                faults.push(format!("{path}:{}: {file} has no test {name}", index + 1));
             }
         }
     }

@@ -61,6 +61,8 @@ const UNITS: [&str; 30] = [
 /// Every family that boards and alerts may lean on. A node shows those of the roles it runs.
 pub const NAMES: &[&str] = &[
     "millstream_at_risk_wei",
+    "millstream_certificate_failed_retries_total",
+    "millstream_certificate_remaining_seconds",
     "millstream_fees_wei_total",
     "millstream_frames_dropped_total",
     "millstream_frames_processed_total",
@@ -68,7 +70,10 @@ pub const NAMES: &[&str] = &[
     "millstream_gateway_pictures_refused_total",
     "millstream_gateway_pictures_total",
     "millstream_gateway_swaps_total",
+    "millstream_half_open_connections_ended_total",
     "millstream_hop_seconds",
+    "millstream_http_connections_refused_total",
+    "millstream_http_connections_total",
     "millstream_info",
     "millstream_oldest_winner_seconds",
     "millstream_paid_wei_total",

@@ -146,3 +146,17 @@ impl Access for Open {
 
 /// Shared by all listeners.
 pub type SharedAccess = Arc<dyn Access>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_calls_itself_is_cut_off() {
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, "x".repeat(20_000).parse().unwrap());
+        let (name, peer) = (StreamName::parse("cam").unwrap(), IpAddr::from([127, 0, 0, 1]));
+        let request = Request::over_http(Action::Read, name, "hls", peer, &headers, "");
+        assert_eq!(request.user_agent.len(), USER_AGENT_MAX);
+    }
+}

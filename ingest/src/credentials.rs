@@ -92,5 +92,8 @@ mod tests {
         check("", "token=t", ["", "", "t"]);
         check("Bearer t", "user=u&pass=p", ["", "", "t"]);
         check("", "", ["", "", ""]);
+        let long = "x".repeat(BYTES_MAX);
+        check(&format!("Bearer {long}"), "", ["", "", ""]);
+        check("", &format!("token={long}"), ["", "", ""]);
     }
 }

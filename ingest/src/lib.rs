@@ -12,6 +12,7 @@ mod credentials;
 pub mod file;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod half_open;
 pub mod hls;
 pub mod hls_pull;
 pub mod hub;

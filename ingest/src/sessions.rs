@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::half_open::{HalfOpen, Place};
 use crate::name::StreamName;
 
 /// What a session does.
@@ -70,7 +71,7 @@ pub struct Sessions {
 struct Shared {
     protocol: &'static str,
     open: Mutex<HashMap<String, Arc<Entry>>>,
-    idle: AtomicUsize,
+    idle: HalfOpen,
 }
 
 struct Entry {
@@ -93,9 +94,14 @@ struct Role {
 }
 
 impl Sessions {
-    /// An empty list of a listener that speaks `protocol`.
+    /// An empty list of a listener that speaks `protocol` and limits its sessions itself.
     pub fn new(protocol: &'static str) -> Self {
-        let shared = Shared { protocol, open: Mutex::default(), idle: AtomicUsize::new(0) };
+        Self::with_room(protocol, usize::MAX)
+    }
+
+    /// An empty list of which so many may be idle: then the oldest idle one ends for a newcomer.
+    pub(crate) fn with_room(protocol: &'static str, idle: usize) -> Self {
+        let shared = Shared { protocol, open: Mutex::default(), idle: HalfOpen::new(idle) };
         Self { shared: Arc::new(shared) }
     }
 
@@ -122,11 +128,34 @@ impl Sessions {
 
     /// How many there are, and how many of them neither publish nor read yet.
     pub fn counts(&self) -> (usize, usize) {
-        (self.shared.open.lock().len(), self.shared.idle.load(Ordering::Relaxed))
+        (self.shared.open.lock().len(), self.shared.idle.count())
+    }
+
+    /// A place for a session that has just come, unless there are `max` that all publish or read.
+    /// `cancel` is cancelled to end it. Where there is no room an idle one ends for it, which the
+    /// answer's second half says.
+    pub(crate) fn admit(
+        &self,
+        remote: SocketAddr,
+        cancel: CancellationToken,
+        max: usize,
+    ) -> Option<(Open, bool)> {
+        let crowded = self.counts().0 >= max;
+        if crowded && !self.shared.idle.push_out(None) {
+            return None;
+        }
+        let (open, gave_way) = self.enter(remote, cancel);
+        Some((open, crowded || gave_way))
     }
 
     /// A place for a session that has just come. `cancel` is cancelled to end it.
     pub fn open(&self, remote: SocketAddr, cancel: CancellationToken) -> Open {
+        self.enter(remote, cancel).0
+    }
+
+    fn enter(&self, remote: SocketAddr, cancel: CancellationToken) -> (Open, bool) {
+        let let_go = cancel.clone();
+        let (idle, gave_way) = self.shared.idle.enter(remote.ip(), move || let_go.cancel());
         let entry = Arc::new(Entry {
             id: new_id(),
             remote,
@@ -142,9 +171,8 @@ impl Sessions {
             bytes_out: AtomicU64::new(0),
             cancel,
         });
-        self.shared.idle.fetch_add(1, Ordering::Relaxed);
         self.shared.open.lock().insert(entry.id.clone(), Arc::clone(&entry));
-        Open { sessions: self.clone(), entry, idle: true, timer: None }
+        (Open { sessions: self.clone(), entry, idle, timer: None }, gave_way)
     }
 }
 
@@ -170,7 +198,7 @@ impl Entry {
 pub struct Open {
     sessions: Sessions,
     entry: Arc<Entry>,
-    idle: bool,
+    idle: Place,
     /// Ends it.
     timer: Option<tokio::task::AbortHandle>,
 }
@@ -189,6 +217,11 @@ impl Open {
     /// Cancelled when the session was kicked or the node stops.
     pub fn cancel(&self) -> &CancellationToken {
         &self.entry.cancel
+    }
+
+    /// Whether it was cancelled to make room for a newcomer.
+    pub(crate) fn gave_way(&self) -> bool {
+        !self.idle.leave()
     }
 
     /// Ends the session after `lifetime`, if there is one.
@@ -226,13 +259,7 @@ impl Open {
         user.clone_into(&mut role.user);
         role.query = without_secrets(query);
         drop(role);
-        self.leave_idle();
-    }
-
-    fn leave_idle(&mut self) {
-        if std::mem::take(&mut self.idle) {
-            self.sessions.shared.idle.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.idle.leave();
     }
 }
 
@@ -251,7 +278,6 @@ impl Drop for Open {
         if let Some(timer) = &self.timer {
             timer.abort();
         }
-        self.leave_idle();
         self.sessions.shared.open.lock().remove(&self.entry.id);
     }
 }
@@ -299,5 +325,29 @@ mod tests {
         assert!(sessions.kick(open.id()) && cancel.is_cancelled());
         drop(open);
         assert!(sessions.list().is_empty());
+    }
+
+    #[test]
+    fn an_idle_session_ends_for_a_newcomer_and_one_that_works_does_not() {
+        let sessions = Sessions::with_room("rtmp", 2);
+        let come = || {
+            let cancel = CancellationToken::new();
+            let admitted = sessions.admit(SocketAddr::from(([127, 0, 0, 1], 5)), cancel.clone(), 3);
+            admitted.map(|(open, pushed)| (open, pushed, cancel))
+        };
+        let (mut first, _, _first) = come().unwrap();
+        let name = StreamName::parse("cam").unwrap();
+        first.begin(SessionState::Publish, name.clone(), "", "");
+        let (mut second, pushed, gone) = come().unwrap();
+        assert!(!pushed && !second.gave_way());
+        second.begin(SessionState::Read, name.clone(), "", "");
+        let (third, pushed, ended) = come().unwrap();
+        assert!(!pushed);
+        let (mut fourth, pushed, _fourth) = come().unwrap();
+        assert!(pushed && ended.is_cancelled() && third.gave_way(), "three are the most");
+        assert!(!gone.is_cancelled() && !fourth.gave_way());
+        drop(third);
+        fourth.begin(SessionState::Read, name, "", "");
+        assert!(come().is_none(), "all three work");
     }
 }

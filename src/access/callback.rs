@@ -78,8 +78,13 @@ pub(super) async fn ask(
         let reason = format!("the auth callback answered {}", status.as_u16());
         return Err(Refused { reason, ask_credentials: status.as_u16() == 401 });
     }
+    terms(&body)
+}
+
+/// What the body of a yes says.
+pub(super) fn terms(body: &[u8]) -> Result<Terms, Refused> {
     // Callbacks that only know yes and no answer with anything or nothing.
-    let Ok(spelled) = serde_json::from_slice::<Spelled>(&body) else {
+    let Ok(spelled) = serde_json::from_slice::<Spelled>(body) else {
         return match body.trim_ascii_start().first() {
             Some(b'{') => Err(Refused::final_("the auth callback's answer cannot be read".into())),
             _ => Ok(Terms::default()),

@@ -93,49 +93,17 @@ impl Keys {
 
     /// Whether the token is good for what is asked.
     pub(super) async fn check(&self, settings: &Jwt, token: &str, asked: &Asked<'_>) -> Found {
-        let claims = match self.claims(settings, token).await {
-            Ok(claims) => claims,
-            Err(reason) => return Found::Wrong(reason),
-        };
-        let rights = match rights(&claims, &settings.claim) {
-            Ok(rights) => rights,
-            Err(error) => return Found::Wrong(format!("the claim {:?}: {error}", settings.claim)),
-        };
-        if !rights.allow(asked.right, asked.stream) {
-            return Found::MayNot;
-        }
-        let Some(value) = claims.get(TERMS_CLAIM) else { return Found::Right(Terms::default()) };
-        let spelled = Spelled::deserialize(value).map_err(|error| error.to_string());
-        match spelled.and_then(Spelled::terms) {
-            Ok(terms) => Found::Right(terms),
-            Err(error) => Found::Wrong(format!("the claim {TERMS_CLAIM:?}: {error}")),
+        match self.claims(settings, token).await {
+            Ok(claims) => judged(settings, &claims, asked),
+            Err(reason) => Found::Wrong(reason),
         }
     }
 
     /// The claims of a token with a good signature and a time that is right.
     async fn claims(&self, settings: &Jwt, token: &str) -> Result<Map<String, Value>, String> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(format!("a token of more than {TOKEN_BYTES_MAX} bytes"));
-        }
-        let fault = |error: jsonwebtoken::errors::Error| format!("the token: {error}");
-        let header = jsonwebtoken::decode_header(token).map_err(fault)?;
-        if !ALGORITHMS.contains(&header.alg) {
-            return Err(format!("tokens signed by {:?} are not taken", header.alg));
-        }
+        let header = header(token)?;
         let key = self.key(settings, &header).await?;
-        let mut validation = Validation::new(header.alg);
-        validation.validate_nbf = true;
-        validation.validate_aud = !settings.audience.is_empty();
-        if !settings.audience.is_empty() {
-            validation.set_audience(&[&settings.audience]);
-            validation.required_spec_claims.insert("aud".into());
-        }
-        if !settings.issuer.is_empty() {
-            validation.set_issuer(&[&settings.issuer]);
-            validation.required_spec_claims.insert("iss".into());
-        }
-        let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &key, &validation);
-        decoded.map(|data| data.claims).map_err(fault)
+        decoded(settings, token, &header, &key)
     }
 
     /// The key that the header names; keys are fetched when they are old or do not have it.
@@ -208,9 +176,66 @@ impl Keys {
             return Err(format!("the answer is {}", answer.status().as_u16()));
         }
         let body = crate::read_body(answer, KEYS_BYTES_MAX).await?;
-        let set: JwkSet = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-        Ok(set.keys)
+        published(&body)
     }
+}
+
+/// The header of a token that may be looked at further.
+pub(super) fn header(token: &str) -> Result<Header, String> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(format!("a token of more than {TOKEN_BYTES_MAX} bytes"));
+    }
+    let header =
+        jsonwebtoken::decode_header(token).map_err(|error| format!("the token: {error}"))?;
+    match ALGORITHMS.contains(&header.alg) {
+        true => Ok(header),
+        false => Err(format!("tokens signed by {:?} are not taken", header.alg)),
+    }
+}
+
+/// The claims of a token that this key signed, at a time that is right.
+pub(super) fn decoded(
+    settings: &Jwt,
+    token: &str,
+    header: &Header,
+    key: &DecodingKey,
+) -> Result<Map<String, Value>, String> {
+    let mut validation = Validation::new(header.alg);
+    validation.validate_nbf = true;
+    validation.validate_aud = !settings.audience.is_empty();
+    if !settings.audience.is_empty() {
+        validation.set_audience(&[&settings.audience]);
+        validation.required_spec_claims.insert("aud".into());
+    }
+    if !settings.issuer.is_empty() {
+        validation.set_issuer(&[&settings.issuer]);
+        validation.required_spec_claims.insert("iss".into());
+    }
+    let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation);
+    decoded.map(|data| data.claims).map_err(|error| format!("the token: {error}"))
+}
+
+/// Whether claims are good for what is asked.
+pub(super) fn judged(settings: &Jwt, claims: &Map<String, Value>, asked: &Asked<'_>) -> Found {
+    let rights = match rights(claims, &settings.claim) {
+        Ok(rights) => rights,
+        Err(error) => return Found::Wrong(format!("the claim {:?}: {error}", settings.claim)),
+    };
+    if !rights.allow(asked.right, asked.stream) {
+        return Found::MayNot;
+    }
+    let Some(value) = claims.get(TERMS_CLAIM) else { return Found::Right(Terms::default()) };
+    let spelled = Spelled::deserialize(value).map_err(|error| error.to_string());
+    match spelled.and_then(Spelled::terms) {
+        Ok(terms) => Found::Right(terms),
+        Err(error) => Found::Wrong(format!("the claim {TERMS_CLAIM:?}: {error}")),
+    }
+}
+
+/// The keys of a document that a provider publishes.
+pub(super) fn published(body: &[u8]) -> Result<Vec<Jwk>, String> {
+    let set: JwkSet = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    Ok(set.keys)
 }
 
 impl Held {
@@ -247,7 +272,7 @@ fn rights(claims: &Map<String, Value>, name: &str) -> Result<Rights, String> {
 }
 
 /// `jsonwebtoken` with `ring`, which TLS uses too.
-static PROVIDER: CryptoProvider = CryptoProvider {
+pub(super) static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
     verifier_factory: verifier,
     key_utils: KeyUtils::new_unimplemented(),

@@ -220,3 +220,10 @@ async fn keys_may_change_and_are_kept_while_the_provider_is_away() {
     assert!(keys.refresh(&provider.settings).await.is_err());
     assert!(told_of(&new).await.starts_with("right"), "kept");
 }
+
+#[test]
+fn a_token_that_is_too_long_is_not_looked_at() {
+    let long = format!("{RSA_TOKEN}{}", "A".repeat(TOKEN_BYTES_MAX));
+    assert!(header(&long).unwrap_err().contains("more than"));
+    assert!(header(RSA_TOKEN).is_ok());
+}

@@ -7,7 +7,9 @@
 //! What a callback or a token says besides (another name, a lifetime, stream settings) are the
 //! [`Terms`].
 
+mod asked;
 mod callback;
+pub(crate) mod fuzz;
 mod header;
 mod jwt;
 pub mod links;
@@ -31,6 +33,7 @@ use parking_lot::Mutex;
 
 use crate::config::{Auth, Commit, Right, Settings};
 use crate::streams::StreamSettings;
+pub use asked::Asked;
 pub use header::from_header;
 use links::Links;
 use passwords::Passwords;
@@ -61,39 +64,6 @@ struct Shared {
     hub: Hub,
     client: reqwest::Client,
     let_in: Mutex<VecDeque<String>>,
-}
-
-/// Who asks for what with which credentials.
-pub struct Asked<'a> {
-    /// What for.
-    pub right: Right,
-    /// The stream, or empty.
-    pub stream: &'a str,
-    /// The peer.
-    pub ip: IpAddr,
-    /// User name, or empty.
-    pub user: &'a str,
-    /// Password, or empty.
-    pub password: &'a str,
-    /// Bearer token, or empty.
-    pub token: &'a str,
-    /// The URL's query.
-    pub query: &'a str,
-}
-
-impl Asked<'_> {
-    /// What may be a token: sent as one, as a password or in the query.
-    fn bearer(&self) -> impl Iterator<Item = String> {
-        let in_query = url::form_urlencoded::parse(self.query.as_bytes())
-            .filter(|(key, _)| key == "jwt" || key == "token")
-            .map(|(_, value)| value.into_owned());
-        let given = [self.token, self.password].map(str::to_owned).into_iter().chain(in_query);
-        given.filter(|text| !text.is_empty()).collect::<Vec<_>>().into_iter()
-    }
-
-    fn gives_nothing(&self) -> bool {
-        self.user.is_empty() && self.bearer().next().is_none()
-    }
 }
 
 /// Why not.
@@ -328,6 +298,14 @@ impl NodeAccess {
                 StreamName::parse(name).map_err(|error| forbid(format!("the new name: {error}")))?
             }
         };
+        if request.action == Action::Read {
+            // Those who come in the same moment do not see each other.
+            let most = self.shared.streams.of(&name).readers_max.unwrap_or(0);
+            let there = self.shared.hub.audience(&name);
+            if most > 0 && there >= most {
+                return Err(forbid(format!("{there} watch this stream, its limit")));
+            }
+        }
         if request.action == Action::Publish {
             let online = |name: &StreamName| self.shared.hub.is_online(name);
             self.shared.streams.answer(&name, terms.settings.as_ref(), online).map_err(forbid)?;

@@ -32,10 +32,14 @@ fn quick() -> Auth {
 }
 
 fn access(auth: &Auth) -> NodeAccess {
-    let streams = StreamSettings::new(&Settings::default()).unwrap();
+    access_to(auth, &Settings::default(), &Hub::new(Limits::default()))
+}
+
+/// As [`access`], for a hub and settings of its own.
+fn access_to(auth: &Auth, settings: &Settings, hub: &Hub) -> NodeAccess {
+    let streams = StreamSettings::new(settings).unwrap();
     let client = crate::http_client().unwrap();
-    let hub = Hub::new(Limits::default());
-    NodeAccess::new(auth, "own".into(), Tokens::in_memory(), streams, hub, client).unwrap()
+    NodeAccess::new(auth, "own".into(), Tokens::in_memory(), streams, hub.clone(), client).unwrap()
 }
 
 fn user(name: &str, password: &str, permissions: &[(Right, &str)]) -> User {
@@ -130,6 +134,38 @@ async fn settings_that_change_count_for_the_next_question() {
     assert!(access.check(request(Action::Publish, "ann", "a", "")).await.is_ok());
     settings.auth.users[0].password = "argon2:nonsense".into();
     assert!(access.prepare(&settings).is_err());
+}
+
+#[tokio::test]
+async fn a_stream_takes_so_many_readers_and_others_when_one_goes() {
+    let mut settings = Settings::default();
+    let few = crate::config::Stream { readers_max: Some(2), ..Default::default() };
+    settings.streams.insert("cam".into(), few);
+    let hub = Hub::new(Limits::default());
+    let access = access_to(&quick(), &settings, &hub);
+    let ask = async |name: &str| {
+        let asked = request(Action::Read, "", "", "");
+        let asked = Request { name: StreamName::parse(name).unwrap(), ..asked };
+        access.check(asked).await.map(drop).map_err(|refusal| refusal.reason)
+    };
+    let publish = |name: &str| {
+        let publisher =
+            ingest::hub::Publisher { protocol: "test", id: name.to_owned(), remote: String::new() };
+        hub.publish(StreamName::parse(name).unwrap(), publisher, false).unwrap()
+    };
+    let _writers = [publish("cam"), publish("other")];
+    let watch = |name: &str| {
+        let name = StreamName::parse(name).unwrap();
+        hub.subscribe(&name, ingest::hub::Start::Live).unwrap()
+    };
+    let first = watch("cam");
+    assert_eq!(ask("cam").await, Ok(()));
+    let _second = watch("cam");
+    assert_eq!(ask("cam").await.unwrap_err(), "2 watch this stream, its limit");
+    assert_eq!(ask("other").await, Ok(()), "others have no limit");
+    assert!(access.check(request(Action::Publish, "", "", "")).await.is_ok(), "publishers neither");
+    drop(first);
+    assert_eq!(ask("cam").await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,8 +4,10 @@
 //! longest gives way.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use ingest::half_open::network;
 
 /// Time in which an address earns one more guess.
 pub(super) const REFILL: Duration = Duration::from_secs(6);
@@ -46,14 +48,6 @@ impl Throttle {
         }
         let bucket = self.table.entry(network(ip)).or_insert(Bucket { full_at: now });
         bucket.full_at = bucket.full_at.max(now) + REFILL;
-    }
-}
-
-/// The address, or the /64 that it is in.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
     }
 }
 

@@ -8,6 +8,7 @@ mod access;
 mod answer;
 mod config;
 mod connections;
+pub(crate) mod fuzz;
 mod muxers;
 mod names;
 mod node;

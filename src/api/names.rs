@@ -83,6 +83,7 @@ pub(super) const STREAM: &[Row] = &[
     row("sourceOnDemandCloseAfter", "source_close_after_seconds", Form::Seconds),
     row("rtspTransport", "source_transport", Form::Same),
     row("overridePublisher", "take_over", Form::Same),
+    row("maxReaders", "readers_max", Form::Same),
     row("forward", "pushes", Form::Forward),
     row("recordPartDuration", "record_part_ms", Form::Millis),
     row("recordMaxPartSize", "record_part_bytes_max", Form::Bytes),

@@ -63,8 +63,7 @@ pub(super) async fn patch(
     State(parts): State<Parts>,
     Body(document): Body<Map<String, Any>>,
 ) -> Result<Json<Applied>, Problem> {
-    let mut edits = Vec::new();
-    collect(&mut edits, &mut Vec::new(), document).map_err(Problem::bad)?;
+    let edits = edits_of(document).map_err(Problem::bad)?;
     let store = Arc::clone(&parts.store);
     let task = tokio::task::spawn_blocking(move || {
         refuse_hidden(&edits)?;
@@ -76,6 +75,12 @@ pub(super) async fn patch(
 }
 
 /// The edits that a document stands for.
+pub(super) fn edits_of(document: Map<String, Any>) -> Result<Vec<Edit>, String> {
+    let mut edits = Vec::new();
+    collect(&mut edits, &mut Vec::new(), document)?;
+    Ok(edits)
+}
+
 fn collect(
     edits: &mut Vec<Edit>,
     path: &mut Vec<String>,
@@ -173,8 +178,7 @@ mod tests {
             "drain_seconds": null,
             "rtmp": {"take_over": true},
         });
-        let mut edits = Vec::new();
-        collect(&mut edits, &mut Vec::new(), document.as_object().unwrap().clone()).unwrap();
+        let edits = edits_of(document.as_object().unwrap().clone()).unwrap();
         let touched: Vec<String> = edits.iter().flat_map(Edit::touches).collect();
         let wanted =
             ["streams.a.graph", "streams.b", "streams.c", "drain_seconds", "rtmp.take_over"];

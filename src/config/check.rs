@@ -23,6 +23,12 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
     if settings.tls.certificate.as_os_str().is_empty() != settings.tls.key.as_os_str().is_empty() {
         return Err(LoadError::Conflict("tls.certificate and tls.key go together".into()));
     }
+    if settings.acme.is_on() && !settings.tls.certificate.as_os_str().is_empty() {
+        return Err(LoadError::Conflict(
+            "tls.certificate and acme.domains: the certificate comes from one of them".into(),
+        ));
+    }
+    settings.acme.check().map_err(LoadError::Conflict)?;
     crate::access::check(&settings.auth).map_err(LoadError::Conflict)?;
     let guarded = settings.auth.guards_publishing();
     if settings.public && settings.roles.contains(&Role::Gateway) && !guarded {
@@ -92,4 +98,20 @@ pub fn pattern(key: &str) -> Result<Option<Regex>, String> {
     let Some(text) = key.strip_prefix('~') else { return Ok(None) };
     let built = RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build();
     built.map(Some).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_for_streams_are_limited_in_number_and_size() {
+        assert!(pattern("~^cam[0-9]+$").unwrap().is_some());
+        assert!(pattern("~(a{999}){999}").is_err(), "a program of megabytes");
+        let mut settings = Settings::default();
+        let many = (0..=PATTERNS_MAX).map(|n| (format!("~^cam{n}$"), Stream::default()));
+        settings.streams.extend(many);
+        let error = check(&settings).unwrap_err().to_string();
+        assert!(error.contains("1001 regular expressions"), "{error}");
+    }
 }

@@ -5,6 +5,7 @@
 //! directory, file, default (interfaces, section 7). Everything below gets a typed section. The
 //! [`Store`] holds the settings in force and changes them while the node runs.
 
+mod acme;
 mod auth;
 mod check;
 mod events;
@@ -21,6 +22,7 @@ mod srt;
 mod store;
 mod tls;
 
+pub use acme::{Acme, Challenge};
 pub use auth::{Auth, Jwt, Permission, Right, User, Webhook};
 pub use check::{ALL_OTHERS, pattern};
 pub use events::{Alerts, EventHook, Events};

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use payments::price::{PricePerPixel, Wei};
 use serde::{Deserialize, Serialize};
 
+use super::acme::Acme;
 use super::auth::Auth;
 use super::events::Events;
 use super::hls::Hls;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub log: Logging,
     /// The certificate of TLS listeners.
     pub tls: Tls,
+    /// Who certifies the node, if anybody is asked.
+    pub acme: Acme,
     /// RTMP listener.
     pub rtmp: Rtmp,
     /// SRT listener.
@@ -98,6 +101,7 @@ impl Default for Settings {
             drain_seconds: 5,
             log: Logging::default(),
             tls: Tls::default(),
+            acme: Acme::default(),
             rtmp: Rtmp::default(),
             srt: Srt::default(),
             rtmps: Rtmps::default(),
@@ -316,6 +320,9 @@ pub struct Stream {
     /// As [`Rtmp::take_over`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub take_over: Option<bool>,
+    /// How many may watch it at the same time, over all protocols; 0 or absent: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readers_max: Option<usize>,
     /// Passphrase of those who publish it by SRT, 10 to 79 bytes; empty or absent: not encrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub srt_publish_passphrase: Option<String>,

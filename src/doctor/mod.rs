@@ -3,6 +3,7 @@
 //! Without a running node the listeners' addresses are tried; with one (it answers on `admin.listen`) its
 //! listeners are called and its clients looked at. Nothing is changed.
 
+mod certificate;
 mod findings;
 
 use std::io::ErrorKind;
@@ -16,7 +17,7 @@ use url::Url;
 
 use crate::access::tokens::Tokens;
 use crate::config::{Loaded, Settings};
-use crate::identity::{Certificate, DataDir};
+use crate::identity::DataDir;
 use findings::{Finding, Findings, State};
 
 /// How long anything may take that is tried.
@@ -85,6 +86,7 @@ async fn look(loaded: &Loaded) -> Result<Vec<Finding>> {
     programs(settings, &mut found);
     others(&client, settings, &mut found).await;
     if let Some(status) = status {
+        certificate::acme(&status, &mut found);
         streams(&status, &mut found);
         clients(&client, settings, &mut found).await;
     }
@@ -117,14 +119,7 @@ fn files(settings: &Settings, found: &mut Findings) {
     found.add(State::Ok, subject, "can be written");
     let tokens = Tokens::open(data.join("tokens.json")).map(drop);
     found.result("tokens.json", "can be read", tokens.map_err(|error| format!("{error:#}")));
-    let certificate = Certificate::load_or_make(&data, &settings.tls, &settings.webrtc.hosts);
-    let certificate = certificate.map(drop).map_err(|error| format!("{error:#}"));
-    found.result("certificate", "fits its key", certificate);
-    if settings.tls.certificate.as_os_str().is_empty() {
-        let text = "it is self-signed: browsers ask before they show a page over HTTPS, and cameras \
-                    of phones need HTTPS; set tls.certificate and tls.key";
-        found.add(State::Note, "certificate", text);
-    }
+    certificate::look(&data, settings, found);
 }
 
 /// A listener of the settings.

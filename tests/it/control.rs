@@ -253,6 +253,24 @@ async fn settings_changed_by_the_api_count_at_once_and_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_more_than_a_mebibyte_is_refused_and_changes_nothing() {
+    let node = Running::start(|_| {}).await;
+    let send = async |bytes: usize| {
+        let note = "x".repeat(bytes);
+        let body = json!({ "streams": { "cam": { "always_available_picture": note } } });
+        let patch = node.client.patch(node.admin("v1/settings")).body(body.to_string());
+        let patch = patch.header("content-type", "application/merge-patch+json");
+        patch.send().await.unwrap().status()
+    };
+    assert_eq!(send(1 << 20).await, StatusCode::PAYLOAD_TOO_LARGE);
+    let settings = node.client.get(node.admin("v1/settings")).send().await.unwrap();
+    let settings: Value = settings.json().await.unwrap();
+    assert!(settings["streams"].get("cam").is_none(), "{settings:#}");
+    assert_eq!(send(1000).await, StatusCode::OK);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_links_and_tokens_are_let_in_and_others_are_not() {
     use millstream::config::{Permission, Right, User};
 

@@ -15,6 +15,7 @@
 )]
 
 mod access;
+mod acme;
 mod always;
 mod browser;
 mod card;
@@ -22,6 +23,7 @@ mod client;
 mod control;
 mod failover;
 mod firefox;
+mod flood;
 mod graphs;
 mod hls;
 mod hooks;

@@ -50,6 +50,11 @@ pub(crate) fn firefox() -> PathBuf {
     found("/usr/bin/firefox-esr".into(), "Firefox")
 }
 
+/// The certificate authority for tests.
+pub(crate) fn pebble() -> PathBuf {
+    found("/usr/bin/pebble".into(), "Pebble")
+}
+
 /// Python with aiortc.
 pub(crate) fn python() -> PathBuf {
     let path = from_environment("MILLSTREAM_TEST_PYTHON")

@@ -143,6 +143,22 @@ impl Stage {
     }
 }
 
+#[test]
+fn a_part_is_written_when_it_has_its_bytes_however_short_it_is() {
+    let start = moment::Moment::of(SystemTime::now());
+    let mut run = run::Run::new(&tracks(640), start).unwrap();
+    let rule = Rule { part_bytes: 100_000, part: Duration::from_secs(60), ..rule() };
+    let mut sizes = Vec::new();
+    for n in 0..40 {
+        let light = picture(n, n * 3000);
+        let data = [&light.data[..], &[0x9a; 20_000]].concat().into();
+        let fragment = run.push(&Packet { data, ..light }, &rule);
+        sizes.extend(fragment.map(|fragment| fragment.data.len()));
+    }
+    assert!(sizes.len() >= 5, "{sizes:?}");
+    assert!(sizes.iter().all(|bytes| (80_000..140_000).contains(bytes)), "{sizes:?}");
+}
+
 fn name() -> StreamName {
     StreamName::parse("studio/cam").unwrap()
 }

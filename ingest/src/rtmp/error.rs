@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
+use crate::sessions::Open;
+
 /// Why a connection ended other than by its own wish.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -55,6 +59,9 @@ pub enum Error {
     /// The owner of the node ended the connection.
     #[error("ended by the node's owner")]
     Kicked,
+    /// It was idle, and a newcomer got its place.
+    #[error("idle, and gave way to a newcomer")]
+    GaveWay,
     /// Another publisher took the stream over, or its name was cleared.
     #[error("replaced by another publisher")]
     Replaced,
@@ -64,4 +71,17 @@ pub enum Error {
     /// A fault of ours; the connection pays for it alone.
     #[error("internal fault: {0}")]
     Panicked(String),
+}
+
+impl Error {
+    /// Why a connection was cancelled.
+    pub(super) fn cancelled(open: &Open, shutdown: &CancellationToken) -> Self {
+        if shutdown.is_cancelled() {
+            Self::Stopping
+        } else if open.gave_way() {
+            Self::GaveWay
+        } else {
+            Self::Kicked
+        }
+    }
 }

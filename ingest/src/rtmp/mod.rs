@@ -74,8 +74,8 @@ pub struct Config {
     pub take_over: bool,
     /// Connections at the same time.
     pub connections_max: usize,
-    /// Of these, connections that neither publish nor play yet, so that idle ones cannot lock
-    /// publishers out.
+    /// Of these, connections that neither publish nor play yet. Beyond that the oldest of them ends
+    /// for each newcomer, so that idle ones lock nobody out.
     pub idle_connections_max: usize,
     /// Bytes of one message, at most 16 MiB - 1.
     pub message_bytes_max: usize,
@@ -111,6 +111,8 @@ counters! {
     /// Connections, publishers and viewers turned away: limits, credentials, names, second
     /// publishers.
     refused,
+    /// Idle connections ended to make room for newcomers.
+    gave_way,
     /// Connections ended by an error.
     failed,
     /// Bytes received.
@@ -161,7 +163,7 @@ impl Server {
         let listener = TcpListener::bind(config.addr).await?;
         let local_addr = listener.local_addr()?;
         let protocol = if config.tls.is_some() { "rtmps" } else { "rtmp" };
-        let sessions = Sessions::new(protocol);
+        let sessions = Sessions::with_room(protocol, config.idle_connections_max);
         let audiences = Audiences::default();
         let shared = Shared { config, hub, access, views, counters, sessions, protocol, audiences };
         let shared = Arc::new(shared);
@@ -208,14 +210,14 @@ impl Server {
         tasks: &TaskTracker,
     ) {
         let Shared { config, counters, sessions, .. } = &*self.shared;
-        let (all, idle) = sessions.counts();
-        if all >= config.connections_max || idle >= config.idle_connections_max {
+        let admitted = sessions.admit(peer, shutdown.child_token(), config.connections_max);
+        let Some((session, pushed)) = admitted else {
             add(&counters.refused, 1);
-            warn!(%peer, all, idle, "RTMP connection refused: too many");
+            warn!(%peer, max = config.connections_max, "RTMP connection refused: too many");
             return;
-        }
+        };
         add(&counters.connections, 1);
-        let session = sessions.open(peer, shutdown.child_token());
+        add(&counters.gave_way, pushed.into());
         let span = tracing::info_span!(
             "rtmp",
             session = %session.id(),

@@ -734,7 +734,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn cancelled(&self) -> Error {
-        if self.shutdown.is_cancelled() { Error::Stopping } else { Error::Kicked }
+        if self.shutdown.is_cancelled() {
+            Error::Stopping
+        } else if self.open.gave_way() {
+            Error::GaveWay
+        } else {
+            Error::Kicked
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub enum Error {
     /// The owner of the node ended the connection.
     #[error("ended by the node's owner")]
     Kicked,
+    /// It was idle, and a newcomer got its place.
+    #[error("idle, and gave way to a newcomer")]
+    GaveWay,
     /// Another publisher took the stream over, or its name was cleared.
     #[error("replaced by another publisher")]
     Replaced,

@@ -91,7 +91,8 @@ pub struct Config {
     pub digest: bool,
     /// Connections at the same time, those of TLS counted apart.
     pub connections_max: usize,
-    /// Of these, connections that neither publish nor read yet.
+    /// Of these, connections that neither publish nor read yet. Beyond that the oldest of them ends
+    /// for each newcomer.
     pub idle_connections_max: usize,
 }
 
@@ -122,6 +123,8 @@ counters! {
     /// Connections, publishers and readers turned away: limits, credentials, names, second
     /// publishers.
     refused,
+    /// Idle connections ended to make room for newcomers.
+    gave_way,
     /// Connections ended by an error.
     failed,
     /// Bytes received, datagrams included.
@@ -186,7 +189,8 @@ impl Server {
             Ports::bind(address, Arc::clone(&counters)).map_err(named("udp", address))
         });
         let ports = ports.transpose()?;
-        let (sessions, tls_sessions) = (Sessions::new("rtsp"), Sessions::new("rtsps"));
+        let sessions = Sessions::with_room("rtsp", config.idle_connections_max);
+        let tls_sessions = Sessions::with_room("rtsps", config.idle_connections_max);
         let shared = Shared { config, hub, access, views, counters, sessions, tls_sessions, ports };
         Ok(Self { plain: (plain.1, plain.0), tls, shared: Arc::new(shared) })
     }
@@ -256,14 +260,14 @@ impl Server {
     ) {
         let Shared { config, counters, sessions, tls_sessions, .. } = &*self.shared;
         let sessions = if acceptor.is_some() { tls_sessions } else { sessions };
-        let (all, idle) = sessions.counts();
-        if all >= config.connections_max || idle >= config.idle_connections_max {
+        let admitted = sessions.admit(peer, shutdown.child_token(), config.connections_max);
+        let Some((open, pushed)) = admitted else {
             add(&counters.refused, 1);
-            warn!(%peer, all, idle, "RTSP connection refused: too many");
+            warn!(%peer, max = config.connections_max, "RTSP connection refused: too many");
             return;
-        }
+        };
         add(&counters.connections, 1);
-        let open = sessions.open(peer, shutdown.child_token());
+        add(&counters.gave_way, pushed.into());
         let span = tracing::info_span!(
             "rtsp",
             session = %open.id(),

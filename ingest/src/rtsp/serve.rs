@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::connection::Connection;
 use super::error::Error;
@@ -46,6 +46,7 @@ pub(super) async fn accept(
     match ended {
         Ok(()) => info!("RTSP connection closed"),
         Err(Error::Refused(reason)) => warn!(%reason, "RTSP client refused"),
+        Err(reason @ Error::GaveWay) => debug!(%reason, "RTSP connection ended"),
         Err(reason @ (Error::Kicked | Error::Replaced | Error::Stopping | Error::Changed)) => {
             info!(%reason, "RTSP connection ended");
         }

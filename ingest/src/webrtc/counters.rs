@@ -23,6 +23,8 @@ pub struct Counters {
     pub sessions_connected: AtomicU64,
     /// Sessions that were asked for and refused for a limit.
     pub sessions_refused: AtomicU64,
+    /// Sessions in their handshake, and connections without a check, ended to make room for newcomers.
+    pub gave_way: AtomicU64,
     /// Sessions that ended because something in the code gave way. Never, it is hoped.
     pub sessions_panicked: AtomicU64,
     /// Datagrams received.
@@ -79,6 +81,7 @@ impl Counters {
             (&a.viewers, &b.viewers),
             (&a.sessions_connected, &b.sessions_connected),
             (&a.sessions_refused, &b.sessions_refused),
+            (&a.gave_way, &b.gave_way),
             (&a.sessions_panicked, &b.sessions_panicked),
             (&a.datagrams_received, &b.datagrams_received),
             (&a.datagrams_dropped, &b.datagrams_dropped),

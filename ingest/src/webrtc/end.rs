@@ -24,6 +24,8 @@ pub(crate) enum End {
     Kicked,
     #[error("no check of the peer came in time")]
     NoCheck,
+    #[error("it gave way to a newcomer before its handshake was through")]
+    GaveWay,
     #[error("the DTLS handshake took too long")]
     HandshakeTimeout,
     #[error("DTLS: {0}")]

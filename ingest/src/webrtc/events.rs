@@ -25,6 +25,11 @@ impl Worker {
                 Ok(())
             }),
             Event::Presence(stream, online) => self.tell_viewers(now, stream, presence(online)),
+            Event::GiveWay(key) => {
+                if self.sessions.get(&key).is_some_and(|session| !session.is_connected()) {
+                    self.end(now, key, End::GaveWay);
+                }
+            }
             Event::Renditions(number, names) => {
                 if let Some(stream) = self.streams.get_mut(&number) {
                     stream.set_renditions(number, &names, &self.events);

@@ -201,10 +201,11 @@ async fn post(
     })?;
     let Grant { name, lifetime, take_over } = grant;
 
-    let seat = shared.admission.admit(peer.ip()).map_err(|refused| {
+    let (seat, pushed) = shared.admission.admit(peer.ip()).map_err(|refused| {
         counters::add(&shared.counters.sessions_refused, 1);
         full(refused)
     })?;
+    counters::add(&shared.counters.gave_way, pushed.into());
     let worker = seat.worker();
     let credentials = ice::Credentials::generate(worker);
     let view = match role {
@@ -427,7 +428,7 @@ fn taken(error: PublishError) -> Problem {
 fn full(error: Full) -> Problem {
     let status = match error {
         Full::FromAddress(_) => StatusCode::TOO_MANY_REQUESTS,
-        Full::Sessions(_) | Full::Handshakes(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Full::Sessions(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     Problem::new(status, error.to_string()).retry()
 }

@@ -54,7 +54,17 @@ impl Worker {
         self.mux.add_fragment(&open.credentials.ufrag, key);
         self.secrets.insert(facts.secret.clone(), key);
         let ice = Ice::new(now, open.credentials, open.agreed.ufrag.clone());
-        let known = (facts, open.seat);
+        let mut seat = open.seat;
+        if let Some(hurried) = seat.hurried() {
+            let events = self.events.clone();
+            // Ends with the handshake at the latest.
+            tokio::spawn(async move {
+                if hurried.await.is_ok() {
+                    let _ = events.send(Event::GiveWay(key)).await;
+                }
+            });
+        }
+        let known = (facts, seat);
         let mut session = Session::new(now, known, ice, dtls, &open.agreed, media, self.patience);
         let next = session.next_timeout(now);
         self.timers.arm(key, &mut session.queued, next);

@@ -3,7 +3,7 @@
 //! Each datagram has its length in two bytes before it (RFC 4571). A connection is taken by
 //! [`accept`], which reads only its first datagram, a check that names a worker, and then lives on
 //! that worker's thread, which closes it at once unless the check is a valid one. Strangers that show
-//! nothing are bounded in time and number. What a peer does not read is dropped, as a network would.
+//! nothing are bounded in time and number; beyond that the oldest gives way to the newest. What a peer does not read is dropped, as a network would.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,12 +14,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
+use super::counters::{Counters, add};
 use super::strays::{self, Note, Others};
 use super::stun::Check;
 use super::worker::Event;
+use crate::half_open::HalfOpen;
 
 /// The longest datagram of a peer in bytes: what fits an Ethernet frame, and room.
 pub(super) const DATAGRAM_BYTES_MAX: usize = 8192;
@@ -42,26 +45,29 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Takes connections until the runtime ends and gives each to the worker that its first check
 /// names.
-pub(crate) async fn accept(listener: TcpListener, others: Others) {
-    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+pub(crate) async fn accept(listener: TcpListener, others: Others, counters: Arc<Counters>) {
+    let strangers = HalfOpen::new(STRANGERS_MAX);
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "no ICE-TCP connection was taken");
                 tokio::time::sleep(ACCEPT_REST).await;
                 continue;
             }
         };
-        // Beyond the limit the newest is turned away: those before it are nearer to their limit.
-        let Ok(permit) = Arc::clone(&strangers).try_acquire_owned() else { continue };
+        let over = CancellationToken::new();
+        let let_go = over.clone();
+        let (place, gave_way) = strangers.enter(peer.ip(), move || let_go.cancel());
+        add(&counters.gave_way, gave_way.into());
         let others = others.again();
         tokio::spawn(async move {
-            let named = tokio::time::timeout(PROOF_LIMIT, introduce(stream)).await;
-            if let Ok(Some((worker, stream, first))) = named {
+            let shown = tokio::time::timeout(PROOF_LIMIT, introduce(stream));
+            let named = over.run_until_cancelled(shown).await;
+            if let Some(Ok(Some((worker, stream, first)))) = named {
                 others.tell(worker, Note::Connection { stream, first });
             }
-            drop(permit);
+            drop(place);
         });
     }
 }

@@ -97,9 +97,10 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Sessions at the same time.
     pub sessions_max: usize,
-    /// Sessions at the same time from one address.
+    /// Sessions at the same time from one address, or one /64 of IPv6.
     pub sessions_per_ip_max: usize,
-    /// Sessions that have not finished their handshake at the same time.
+    /// Sessions that have not finished their handshake at the same time. Beyond that the oldest of
+    /// them ends for each newcomer, as it does where the limits above are reached.
     pub handshakes_max: usize,
     /// How long a session may take from the POST to the end of its DTLS handshake.
     pub handshake_timeout: Duration,

@@ -66,6 +66,8 @@ pub(crate) enum Event {
     Answer { key: Key, channel: u32, answer: Option<Answer> },
     /// A stream has a publisher again, or not any more.
     Presence(u64, bool),
+    /// A session has to make room for a newcomer unless its handshake is through.
+    GiveWay(Key),
 }
 
 /// Who answers messages of data channels, and where.
@@ -124,7 +126,10 @@ impl Worker {
         let mut settings = settings;
         if let Some(listener) = settings.tcp.take() {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::spawn(links::accept(listener, others.again()))),
+                Ok(listener) => {
+                    let counters = Arc::clone(&settings.counters);
+                    tokio::spawn(links::accept(listener, others.again(), counters));
+                }
                 Err(error) => tracing::error!(%error, "no ICE-TCP"),
             }
         }

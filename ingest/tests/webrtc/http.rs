@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::harness::{Node, text};
-use crate::peer::Peer;
+use crate::peer::{PATIENCE, Peer};
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Body> {
     let mut builder = Request::builder().method(method).uri(path);
@@ -161,18 +161,35 @@ async fn whoever_may_not_publish_holds_no_name() {
 async fn each_limit_is_named_and_says_when_to_come_again() {
     let limits = [
         (Config { sessions_max: 1, ..Config::default() }, 503, "limit"),
-        (Config { handshakes_max: 1, ..Config::default() }, 503, "handshake"),
         (Config { sessions_per_ip_max: 1, ..Config::default() }, 429, "address"),
     ];
     for (config, status, word) in limits {
         let node = Node::with(config);
         let _source = node.publish("cam");
-        node.open(&mut Peer::new().await, "/cam/whep").await;
+        let mut viewer = Peer::new().await;
+        node.open(&mut viewer, "/cam/whep").await;
+        viewer.connect().await;
+        node.until_connected().await;
         let response = node.post("/cam/whep", Peer::new().await.offer("recvonly")).await;
         assert_eq!(response.status(), status);
         assert!(response.headers().contains_key("retry-after"));
         assert!(text(response).await.contains(word), "{word}");
     }
+}
+
+#[tokio::test]
+async fn a_session_whose_peer_does_not_come_gives_way_to_the_next() {
+    let node = Node::with(Config { handshakes_max: 1, ..Config::default() });
+    let mut source = node.publish("cam");
+    source.picture(true, 500);
+    node.open(&mut Peer::new().await, "/cam/whep").await;
+    let mut viewer = Peer::new().await;
+    node.open(&mut viewer, "/cam/whep").await;
+    viewer.connect().await;
+    assert!(viewer.rtp(96, PATIENCE).await.is_some());
+    assert_eq!(node.server.sessions().await.len(), 1);
+    let gave_way = &node.server.counters().gave_way;
+    assert_eq!(gave_way.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

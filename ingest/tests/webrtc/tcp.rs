@@ -76,12 +76,14 @@ async fn strangers_on_the_port_are_shown_the_door() {
     }
     // Many that say nothing keep neither UDP nor TCP from working.
     let mut silent = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..1000 {
         silent.push(TcpStream::connect(node.server.local_addr()).await.unwrap());
     }
     peer.use_tcp().await;
     peer.connect().await;
     assert!(peer.rtp(96, PATIENCE).await.is_some());
+    let gave_way = node.server.counters().gave_way.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((700..=745).contains(&gave_way), "{gave_way} of the oldest made room");
     drop(silent);
 }
 

@@ -58,6 +58,7 @@ pub(super) async fn run(
     match ended {
         Ok(()) => info!("RTMP connection closed"),
         Err(Error::Refused(reason)) => warn!(%reason, "RTMP client refused"),
+        Err(reason @ Error::GaveWay) => debug!(%reason, "RTMP connection ended"),
         Err(reason @ (Error::Kicked | Error::Replaced | Error::Stopping)) => {
             info!(%reason, "RTMP connection ended");
         }
@@ -77,7 +78,7 @@ async fn live(
     let (began, limit) = (now(), shared.config.handshake_timeout);
     let accepted = Socket::accept(socket, shared.config.tls.clone());
     let accepted = tokio::select! {
-        () = open.cancel().cancelled() => return Err(Error::Kicked),
+        () = open.cancel().cancelled() => return Err(Error::cancelled(&open, &shutdown)),
         accepted = tokio::time::timeout(limit, accepted) => accepted,
     };
     let stalled = |_| Error::Stalled { what: "TLS handshake", limit };
@@ -388,6 +389,6 @@ impl Connection {
     }
 
     fn cancelled(&self) -> Error {
-        if self.shutdown.is_cancelled() { Error::Stopping } else { Error::Kicked }
+        Error::cancelled(&self.open, &self.shutdown)
     }
 }

@@ -169,7 +169,7 @@ impl Push {
         // Nobody else shares these limits: the node's own pushes have theirs in the settings.
         let limits = Limits { sessions: 1, from_address: 1, handshakes: 1 };
         let seat = Admission::new(limits, 1).admit(local.ip());
-        let seat = seat.map_err(|error| Error::protocol("beginning a session", error))?;
+        let (seat, _) = seat.map_err(|error| Error::protocol("beginning a session", error))?;
         let media = Media::Viewer(Box::new(Viewer::new(&agreed, 0)));
         let session = Session::new(now, (facts, seat), ice, dtls, &agreed, media, patience);
         Ok(Self {
