@@ -15,10 +15,14 @@ mod codings;
 mod harness;
 #[path = "webrtc/http.rs"]
 mod http_routes;
+#[path = "../../tests/link/mod.rs"]
+mod link;
 #[path = "webrtc/peer.rs"]
 mod peer;
 #[path = "webrtc/publisher.rs"]
 mod publisher;
+#[path = "webrtc/pull.rs"]
+mod pull;
 #[path = "webrtc/security.rs"]
 mod security;
 #[path = "webrtc/server.rs"]

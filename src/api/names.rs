@@ -82,6 +82,7 @@ pub(super) const STREAM: &[Row] = &[
     row("sourceOnDemandStartTimeout", "source_start_timeout_seconds", Form::Seconds),
     row("sourceOnDemandCloseAfter", "source_close_after_seconds", Form::Seconds),
     row("rtspTransport", "source_transport", Form::Same),
+    row("whepBearerToken", "source_bearer", Form::Same),
     row("overridePublisher", "take_over", Form::Same),
     row("maxReaders", "readers_max", Form::Same),
     row("forward", "pushes", Form::Forward),

@@ -6,8 +6,20 @@ use serde::{Deserialize, Serialize};
 use super::settings::Stream;
 
 /// Schemes of URLs that can be a stream's source.
-pub const SOURCE_SCHEMES: &[&str] =
-    &["file", "http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt", "udp", "udp+mpegts"];
+pub const SOURCE_SCHEMES: &[&str] = &[
+    "file",
+    "http",
+    "https",
+    "rtmp",
+    "rtmps",
+    "rtsp",
+    "rtsps",
+    "srt",
+    "udp",
+    "udp+mpegts",
+    "whep",
+    "wheps",
+];
 
 /// Schemes of URLs that can be pushed to.
 pub const PUSH_SCHEMES: &[&str] = &["rtmp", "rtmps", "rtsp", "rtsps", "srt", "whip", "whips"];

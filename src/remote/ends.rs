@@ -40,6 +40,7 @@ impl Ends for NodeEnds {
                 "rtsp" | "rtsps" => rtsp::pull(target, options, sink, stop).await,
                 "srt" => srt::pull(target, options, sink, stop).await,
                 "udp" | "udp+mpegts" => mpegts::pull(target, options, sink, stop).await,
+                "whep" | "wheps" => webrtc::pull(target, options, sink, stop).await,
                 _ => Err(target.fault("streams are not pulled in this way")),
             }
         })

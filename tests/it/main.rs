@@ -27,6 +27,7 @@ mod flood;
 mod graphs;
 mod hls;
 mod hooks;
+mod joined;
 #[path = "../link/mod.rs"]
 mod link;
 mod live;

@@ -105,7 +105,7 @@ async fn publishers_by_rtsp_need_the_password_and_may_prove_it() {
 }
 
 /// What `docs/sources.md` tells to find a certificate's fingerprint.
-async fn fingerprint(certificate: &Path) -> String {
+pub(crate) async fn fingerprint(certificate: &Path) -> String {
     let mut command = Command::new("openssl");
     command.args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(certificate);
     let said = command.output().await.unwrap();

@@ -13,6 +13,7 @@ use super::end::End;
 use super::ice::{self, Credentials, Ice, Link};
 use super::mux::Key;
 use super::order::{LayerError, Open, OpenError, OpenMedia, Patch, PatchAnswer, PatchError};
+use super::outlet::Outlet;
 use super::publisher::Publisher;
 use super::session::{Facts, Io, Media, Session};
 use super::stream::{self, Stream};
@@ -47,7 +48,7 @@ impl Worker {
                 }
                 add(&self.settings.counters.publishers, 1);
                 let interval = self.settings.config.key_interval;
-                let writers = (writer, renditions);
+                let writers = (Outlet::new(writer), renditions);
                 Media::Publisher(Box::new(Publisher::new(&open.agreed, writers, interval, wishes)))
             }
         };

@@ -15,12 +15,16 @@
 //!                             └─ questions ──► messages
 //! ```
 //!
+//! [`client`] is the other way round: streams of ours pushed to WHIP servers, and streams pulled from
+//! WHEP servers, each with a session of its own.
+//!
 //! Data channels beside media carry [`Messages`] and what graphs say about pictures. Refused: more than one picture and one sound,
 //! media without BUNDLE and rtcp-mux, certificates without a fingerprint in the offer.
 
 mod admission;
 mod answer;
 mod channels;
+mod client;
 mod counters;
 mod dtls;
 mod end;
@@ -37,8 +41,8 @@ mod links;
 mod messages;
 mod mux;
 mod order;
+mod outlet;
 mod publisher;
-mod push;
 mod receive;
 mod renditions;
 mod results;
@@ -67,9 +71,9 @@ use crate::auth::SharedAccess;
 use crate::hub::Hub;
 
 pub use crate::views::{HubViews, ViewError, Views};
+pub use client::{pull, push};
 pub use counters::{Counters, Histogram, HistogramSnapshot};
 pub use messages::{Answer, LABEL, Messages, NoMessages, Speaker};
-pub use push::push;
 pub use sdp::SdpError;
 pub use servers::{IceServer, Login};
 pub use status::{SessionState, SessionStatus};

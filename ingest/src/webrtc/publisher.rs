@@ -16,6 +16,7 @@ use pipeline::{Codec, Packet, Pts, Ticks, TrackKind, Tracks};
 use super::answer::{Agreed, Medium, Simulcast};
 use super::counters::add;
 use super::line::{Kept, Line};
+use super::outlet::Outlet;
 use super::session::Io;
 use super::video::{self, Video};
 use super::viewer::Figures;
@@ -38,7 +39,8 @@ const FIRST_REPORT: Duration = Duration::from_millis(200);
 
 /// One publisher.
 pub(crate) struct Publisher {
-    writer: Writer,
+    /// The stream.
+    pub(crate) outlet: Outlet,
     tracks: Tracks,
     /// Names the sound. Pictures are named by clocks of their own that hear the sound too.
     clock: SourceClock,
@@ -98,7 +100,7 @@ impl Publisher {
     /// for each rendition of simulcast.
     pub(crate) fn new(
         agreed: &Agreed,
-        (writer, renditions): (Writer, Vec<Option<Writer>>),
+        (outlet, renditions): (Outlet, Vec<Option<Writer>>),
         key_interval: Option<Duration>,
         wishes: Vec<tokio::task::AbortHandle>,
     ) -> Self {
@@ -110,7 +112,7 @@ impl Publisher {
         let owns = if simulcast.is_some() { renditions } else { vec![None] };
         let video = |own| Video::new(agreed.video.as_ref()?, own, sound_rate);
         Self {
-            writer,
+            outlet,
             tracks: Tracks::default(),
             clock: SourceClock::new(sound_rate),
             videos: owns.into_iter().filter_map(video).collect(),
@@ -215,8 +217,7 @@ impl Publisher {
 
     /// Whether this publisher was replaced or told to leave.
     pub(crate) fn is_closed(&self) -> bool {
-        use futures_util::FutureExt;
-        self.writer.closed().now_or_never().is_some()
+        self.outlet.is_closed()
     }
 
     fn line(&mut self, part: Part) -> Option<&mut Line> {
@@ -290,14 +291,14 @@ impl Publisher {
             self.key_at = self.key_interval.map(|interval| now + interval);
             if self.tracks.video != self.videos[index].track {
                 self.tracks.video = self.videos[index].track.clone();
-                self.writer.set_tracks(self.tracks.clone());
+                self.outlet.describe(&self.tracks);
             }
         }
         // Clocks of two renditions may differ by a little where one takes over.
         packet.pts = self.last.map_or(packet.pts, |last| packet.pts.max(last + Ticks(1)));
         packet.dts = packet.pts;
         self.last = Some(packet.pts);
-        self.writer.write(packet);
+        self.outlet.write(packet);
     }
 
     fn sound(&mut self, seq: ExtSeq, kept: Kept) {
@@ -317,13 +318,13 @@ impl Publisher {
                 let sample_rate = audio.line.medium.clock_rate();
                 let config = Bytes::new();
                 self.tracks.audio = Some(AudioTrack { codec, sample_rate, channels, config });
-                self.writer.set_tracks(self.tracks.clone());
+                self.outlet.describe(&self.tracks);
             }
             let pts = self.clock.pts(TrackKind::Audio, unit.time, unit.arrived);
             for video in &mut self.videos {
                 video.clock.pts(TrackKind::Audio, unit.time, unit.arrived);
             }
-            self.writer.write(Packet {
+            self.outlet.write(Packet {
                 kind: TrackKind::Audio,
                 pts,
                 dts: pts,

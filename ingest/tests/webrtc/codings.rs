@@ -16,7 +16,7 @@ use crate::harness::{Node, PPS, SPS, annex_b, slice, text};
 use crate::peer::{PATIENCE, Peer};
 
 /// A beginning of a real encoder's key picture.
-fn key_picture(codec: Codec) -> Bytes {
+pub(crate) fn key_picture(codec: Codec) -> Bytes {
     let name = match codec {
         Codec::H264 => return annex_b(&[SPS, PPS, &slice(true, 500, 1)]),
         Codec::Hevc => "hevc_unit",

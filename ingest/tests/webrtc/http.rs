@@ -123,7 +123,8 @@ async fn a_fragment_needs_the_tag_of_the_session() {
     assert_eq!(patch(&[kind, ("if-match", "*")], &half).await, 400);
 }
 
-struct Refuses(bool);
+/// Lets `me` in with `secret`, and says to others whether credentials would help.
+pub(crate) struct Refuses(pub(crate) bool);
 
 impl Access for Refuses {
     fn check(&self, request: ingest::auth::Request) -> BoxFuture<'_, Result<Grant, Refusal>> {

@@ -1,146 +1,61 @@
-//! Our offer to a WHIP server (RFC 9725), and what its answer agrees to.
+//! What a server's answer to an offer of ours agrees to.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 
 use pipeline::{Codec, Tracks};
 
 use super::checks::CANDIDATES_MAX;
+use super::offer::Ours;
 use crate::rtp::packet::TRANSPORT_CC_URI;
 use crate::webrtc::Role;
-use crate::webrtc::answer::{Agreed, CNAME, Medium};
+use crate::webrtc::answer::{Agreed, Medium};
 use crate::webrtc::formats;
-use crate::webrtc::ice::{Credentials, Transports, candidate_lines};
+use crate::webrtc::ice::Credentials;
 use crate::webrtc::sdp::{Kind, Offer, Section, Setup};
-
-/// Payload types of ours.
-const PICTURES: u8 = 96;
-const REPAIR: u8 = 97;
-const SOUND: u8 = 111;
-
-/// The extension number of transport-wide sequence numbers.
-const TRANSPORT_CC: u8 = 3;
 
 /// Why an answer cannot be used. All are the server's doing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AnswerError {
+pub(super) enum AnswerError {
     #[error("it takes neither picture nor sound")]
     Nothing,
     #[error("it refuses the pictures (H.264)")]
     Pictures,
+    #[error("it gives neither picture nor sound in a coding that was offered")]
+    Nowhere,
     #[error("it has no ICE credentials")]
     Ice,
     #[error("it has no fingerprint with SHA-256 or better")]
     Fingerprint,
-    #[error("it has no candidate for UDP")]
+    #[error("it has no candidate for UDP that can be reached from here")]
     Candidates,
     #[error("its DTLS role is not active or passive")]
     Setup,
 }
 
-/// What is offered of a stream.
-#[derive(Clone, Debug)]
-pub(crate) struct Ours {
-    pub(crate) credentials: Credentials,
-    pub(crate) fingerprint: String,
-    /// Where we are, as far as that is known.
-    pub(crate) local: SocketAddr,
-    /// Random numbers of our sources: pictures, their repair, sound.
-    pub(crate) sources: [u32; 3],
-}
-
 /// What both sides agreed on, and where the server is.
 #[derive(Debug)]
-pub(crate) struct Answered {
-    pub(crate) agreed: Agreed,
-    pub(crate) theirs: Credentials,
-    pub(crate) candidates: Vec<SocketAddr>,
+pub(super) struct Answered {
+    pub(super) agreed: Agreed,
+    pub(super) theirs: Credentials,
+    pub(super) candidates: Vec<SocketAddr>,
 }
 
 impl Ours {
-    /// The offer of H.264 and Opus, of what the stream has of both.
-    pub(crate) fn offer(&self, tracks: &Tracks) -> String {
-        let mut text = String::with_capacity(2048);
-        let mids: Vec<&str> =
-            [tracks.video.as_ref().map(|_| "0"), tracks.audio.as_ref().map(|_| "1")]
-                .into_iter()
-                .flatten()
-                .collect();
-        // Writing to a `String` cannot fail.
-        let _ = write!(
-            text,
-            "v=0\r\no=- {} 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {}\r\n\
-             a=msid-semantic: WMS *\r\n",
-            u64::from(self.sources[0]) << 31 | u64::from(self.sources[2]) >> 1,
-            mids.join(" "),
-        );
-        if let Some(video) = &tracks.video {
-            let level = profile_level(&video.parameter_sets);
-            let [ssrc, repair, _] = self.sources;
-            let _ = write!(text, "m=video 9 UDP/TLS/RTP/SAVPF {PICTURES} {REPAIR}\r\na=mid:0\r\n");
-            self.transport(&mut text);
-            let _ = write!(
-                text,
-                "a=rtpmap:{PICTURES} H264/90000\r\n\
-                 a=fmtp:{PICTURES} level-asymmetry-allowed=1;packetization-mode=1;\
-                 profile-level-id={level}\r\n\
-                 a=rtcp-fb:{PICTURES} nack\r\na=rtcp-fb:{PICTURES} nack pli\r\n\
-                 a=rtcp-fb:{PICTURES} ccm fir\r\na=rtcp-fb:{PICTURES} transport-cc\r\n\
-                 a=rtpmap:{REPAIR} rtx/90000\r\na=fmtp:{REPAIR} apt={PICTURES}\r\n\
-                 a=extmap:{TRANSPORT_CC} {TRANSPORT_CC_URI}\r\na=msid:{CNAME} video\r\n\
-                 a=ssrc-group:FID {ssrc} {repair}\r\na=ssrc:{ssrc} cname:{CNAME}\r\n\
-                 a=ssrc:{repair} cname:{CNAME}\r\n"
-            );
-        }
-        if tracks.audio.is_some() {
-            let ssrc = self.sources[2];
-            let _ = write!(text, "m=audio 9 UDP/TLS/RTP/SAVPF {SOUND}\r\na=mid:1\r\n");
-            self.transport(&mut text);
-            let _ = write!(
-                text,
-                "a=rtpmap:{SOUND} opus/48000/2\r\n\
-                 a=fmtp:{SOUND} minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1\r\n\
-                 a=msid:{CNAME} audio\r\na=ssrc:{ssrc} cname:{CNAME}\r\n"
-            );
-        }
-        text
-    }
-
-    fn transport(&self, text: &mut String) {
-        let Credentials { ufrag, password } = &self.credentials;
-        let _ = write!(
-            text,
-            "c=IN IP4 0.0.0.0\r\na=sendonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\na=ice-ufrag:{ufrag}\r\n\
-             a=ice-pwd:{password}\r\na=fingerprint:sha-256 {}\r\na=setup:actpass\r\n{}",
-            self.fingerprint,
-            candidate_lines(&[self.local], Transports { udp: true, tcp: false }),
-        );
-    }
-
-    /// What an answer to [`Self::offer`] agrees to.
+    /// What an answer to [`Self::to_send`] agrees to.
     ///
     /// # Errors
     /// What it lacks.
-    pub(crate) fn answered(
-        &self,
-        tracks: &Tracks,
-        answer: &Offer,
-    ) -> Result<Answered, AnswerError> {
-        let taken = |kind| {
-            let takes = |section: &&Section| {
-                section.kind == kind && section.port != 0 && section.direction.receives()
-            };
-            answer.sections.iter().find(takes)
-        };
+    pub(super) fn sending(&self, tracks: &Tracks, answer: &Offer) -> Result<Answered, AnswerError> {
+        let taken = |kind| accepted(answer, kind, |section| section.direction.receives());
         let [ssrc, rtx_ssrc, sound_ssrc] = self.sources;
         let video = tracks
             .video
             .as_ref()
-            .and_then(|video| medium(taken(Kind::Video)?, video.codec, (ssrc, rtx_ssrc)));
+            .and_then(|video| medium(taken(Kind::Video)?, Some(video.codec), (ssrc, rtx_ssrc)));
         let audio = tracks
             .audio
             .as_ref()
-            .and_then(|audio| medium(taken(Kind::Audio)?, audio.codec, (sound_ssrc, 0)));
+            .and_then(|audio| medium(taken(Kind::Audio)?, Some(audio.codec), (sound_ssrc, 0)));
         if tracks.video.is_some() && video.is_none() {
             return Err(AnswerError::Pictures);
         }
@@ -148,6 +63,36 @@ impl Ours {
         let Some(first) = taken(kind).filter(|_| video.is_some() || audio.is_some()) else {
             return Err(AnswerError::Nothing);
         };
+        // Where packets are reported on, repeats have a stream of their own.
+        let own = |medium: Medium| Medium {
+            transport_cc: medium.transport_cc.filter(|_| medium.rtx.is_some() || !medium.nack),
+            ..medium
+        };
+        self.transport_of(answer, first, (video.map(own), audio.map(own)))
+    }
+
+    /// What an answer to [`Self::to_receive`] agrees to: the first coding of each kind that it names.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub(super) fn receiving(&self, answer: &Offer) -> Result<Answered, AnswerError> {
+        let given = |kind| accepted(answer, kind, |section| section.direction.sends());
+        let [ssrc, _, sound_ssrc] = self.sources;
+        let video = given(Kind::Video).and_then(|section| medium(section, None, (ssrc, 0)));
+        let audio = given(Kind::Audio).and_then(|section| medium(section, None, (sound_ssrc, 0)));
+        let kind = if video.is_some() { Kind::Video } else { Kind::Audio };
+        let Some(first) = given(kind).filter(|_| video.is_some() || audio.is_some()) else {
+            return Err(AnswerError::Nowhere);
+        };
+        self.transport_of(answer, first, (video, audio))
+    }
+
+    fn transport_of(
+        &self,
+        answer: &Offer,
+        first: &Section,
+        (video, audio): (Option<Medium>, Option<Medium>),
+    ) -> Result<Answered, AnswerError> {
         let transport = answer.transport(first);
         let (Some(ufrag), Some(password)) = (transport.ufrag, transport.password) else {
             return Err(AnswerError::Ice);
@@ -183,10 +128,23 @@ impl Ours {
     }
 }
 
-/// What a section of the answer agrees to of ours.
-fn medium(section: &Section, codec: Codec, (ssrc, rtx_ssrc): (u32, u32)) -> Option<Medium> {
-    let payload =
-        section.payloads.iter().find(|p| formats::codec(p, Role::Publisher) == Some(codec))?;
+/// The section of a kind that the server did not refuse.
+fn accepted(answer: &Offer, kind: Kind, goes: impl Fn(&Section) -> bool) -> Option<&Section> {
+    let mut sections = answer.sections.iter();
+    sections.find(|section| section.kind == kind && section.port != 0 && goes(section))
+}
+
+/// What a section of the answer agrees to of ours: this coding, or the first that it names.
+fn medium(
+    section: &Section,
+    wanted: Option<Codec>,
+    (ssrc, rtx_ssrc): (u32, u32),
+) -> Option<Medium> {
+    let mut known = section
+        .payloads
+        .iter()
+        .filter_map(|payload| Some((payload, formats::codec(payload, Role::Publisher)?)));
+    let (payload, codec) = known.find(|(_, codec)| wanted.is_none_or(|wanted| wanted == *codec))?;
     let number = payload.number;
     let repairs = |apt: &str| apt.parse() == Ok(number);
     let rtx = section.payloads.iter().find(|payload| {
@@ -196,6 +154,12 @@ fn medium(section: &Section, codec: Codec, (ssrc, rtx_ssrc): (u32, u32)) -> Opti
     let rtx = rtx.filter(|_| nack).map(|rtx| rtx.number);
     let numbered = |(id, uri): &&(u8, String)| uri == TRANSPORT_CC_URI && (1..15).contains(id);
     let transport_cc = section.extensions.iter().find(numbered).map(|(id, _)| *id);
+    let mut announced = section.ssrcs.clone();
+    for ssrc in section.repairs.iter().flat_map(|&(media, repair)| [media, repair]) {
+        if !announced.contains(&ssrc) {
+            announced.push(ssrc);
+        }
+    }
     Some(Medium {
         codec,
         payload_type: number,
@@ -204,22 +168,13 @@ fn medium(section: &Section, codec: Codec, (ssrc, rtx_ssrc): (u32, u32)) -> Opti
         pli: payload.has_feedback("nack pli"),
         fir: payload.has_feedback("ccm fir"),
         remb: false,
-        // Where packets are reported on, repeats have a stream of their own.
-        transport_cc: transport_cc
-            .filter(|_| payload.has_feedback("transport-cc") && (rtx.is_some() || !nack)),
+        transport_cc: transport_cc.filter(|_| payload.has_feedback("transport-cc")),
         playout_delay: None,
         simulcast: None,
         ssrc,
         rtx_ssrc,
-        announced: section.ssrcs.clone(),
+        announced,
     })
-}
-
-/// Profile, constraints and level of the sequence parameter set, in hexadecimal; constrained
-/// baseline 3.1 where there is none.
-fn profile_level(sets: &[u8]) -> String {
-    let sps = |w: &[u8]| (w[..3] == [0, 0, 1] && w[3] & 0x1f == 7).then(|| hex::encode(&w[4..7]));
-    sets.windows(7).find_map(sps).unwrap_or_else(|| "42e01f".into())
 }
 
 #[cfg(test)]
@@ -228,8 +183,10 @@ mod tests {
     use pipeline::Size;
     use pipeline::packet::{AudioTrack, VideoTrack};
 
+    use super::super::offer::{PICTURES, REPAIR, SOUND, TRANSPORT_CC};
     use super::*;
     use crate::webrtc::answer::{Coded, Local, answer};
+    use crate::webrtc::ice::Transports;
 
     fn tracks() -> Tracks {
         let sets = Bytes::from_static(&[0, 0, 0, 1, 0x67, 0x64, 0x00, 0x1f, 0xac]);
@@ -250,27 +207,30 @@ mod tests {
     }
 
     /// What a server of ours says to an offer.
-    fn answered_by_us(offer: &str) -> String {
+    fn answered_by_us(offer: &str, role: Role, stream: Coded) -> String {
         let credentials = Credentials { ufrag: "theirs".into(), password: "q".repeat(24) };
         let local = Local {
             credentials: &credentials,
             fingerprint: &["CD"; 32].join(":"),
             candidates: &[SocketAddr::from(([192, 0, 2, 2], 8189))],
             transports: Transports { udp: true, tcp: true },
-            stream: Coded::default(),
+            stream,
         };
         let offer = Offer::parse(offer.as_bytes()).unwrap();
-        answer(&offer, Role::Publisher, &local).unwrap().1
+        answer(&offer, role, &local).unwrap().1
+    }
+
+    fn publishing(offer: &str) -> String {
+        answered_by_us(offer, Role::Publisher, Coded::default())
     }
 
     #[test]
     fn our_own_server_takes_the_offer_and_we_take_its_answer() {
         let (ours, tracks) = (ours(), tracks());
-        let offer = ours.offer(&tracks);
+        let offer = ours.to_send(&tracks);
         assert!(offer.contains("profile-level-id=64001f"), "{offer}");
-        let text = answered_by_us(&offer);
-        let answer = Offer::parse(text.as_bytes()).unwrap();
-        let Answered { agreed, theirs, candidates } = ours.answered(&tracks, &answer).unwrap();
+        let answer = Offer::parse(publishing(&offer).as_bytes()).unwrap();
+        let Answered { agreed, theirs, candidates } = ours.sending(&tracks, &answer).unwrap();
         let video = agreed.video.unwrap();
         assert_eq!((video.payload_type, video.rtx, video.ssrc), (PICTURES, Some(REPAIR), 7));
         assert!(video.nack && video.pli && video.transport_cc == Some(TRANSPORT_CC));
@@ -283,12 +243,12 @@ mod tests {
     #[test]
     fn an_answer_that_lacks_something_is_refused_with_the_reason() {
         let (ours, tracks) = (ours(), tracks());
-        let text = answered_by_us(&ours.offer(&tracks));
+        let text = publishing(&ours.to_send(&tracks));
         let check = |from: &str, to: &str, wanted| {
             let bent = text.replace(from, to);
             assert_ne!(bent, text, "{from}");
             let answer = Offer::parse(bent.as_bytes()).unwrap();
-            assert_eq!(ours.answered(&tracks, &answer).unwrap_err(), wanted, "{from}");
+            assert_eq!(ours.sending(&tracks, &answer).unwrap_err(), wanted, "{from}");
         };
         check("m=video 9", "m=video 0", AnswerError::Pictures);
         check("H264/", "H999/", AnswerError::Pictures);
@@ -302,12 +262,49 @@ mod tests {
     #[test]
     fn sound_alone_is_enough_where_there_is_no_picture() {
         let (ours, tracks) = (ours(), Tracks { video: None, ..tracks() });
-        let text = answered_by_us(&ours.offer(&tracks));
+        let text = publishing(&ours.to_send(&tracks));
         let answer = Offer::parse(text.as_bytes()).unwrap();
-        let agreed = ours.answered(&tracks, &answer).unwrap().agreed;
+        let agreed = ours.sending(&tracks, &answer).unwrap().agreed;
         assert!(agreed.video.is_none() && agreed.audio.is_some());
         let none = text.replace("m=audio 9", "m=audio 0");
         let none = Offer::parse(none.as_bytes()).unwrap();
-        assert_eq!(ours.answered(&tracks, &none).unwrap_err(), AnswerError::Nothing);
+        assert_eq!(ours.sending(&tracks, &none).unwrap_err(), AnswerError::Nothing);
+    }
+
+    #[test]
+    fn our_own_server_gives_a_stream_of_any_coding_as_it_is_and_we_take_it() {
+        let (ours, offer) = (ours(), ours().to_receive());
+        for video in [Codec::H264, Codec::Hevc, Codec::Vp8, Codec::Vp9, Codec::Av1] {
+            for audio in [Codec::Opus, Codec::G711U, Codec::G711A] {
+                let stream = Coded { video: Some(video), audio: Some(audio), profile: Some(0x64) };
+                let text = answered_by_us(&offer, Role::Viewer, stream);
+                let answer = Offer::parse(text.as_bytes()).unwrap();
+                let agreed = ours.receiving(&answer).unwrap().agreed;
+                let (pictures, sound) = (agreed.video.unwrap(), agreed.audio.unwrap());
+                assert_eq!((pictures.codec, sound.codec), (video, audio));
+                assert_eq!(pictures.rtx, Some(pictures.payload_type + 1));
+                assert!(pictures.nack && pictures.pli && pictures.transport_cc.is_some());
+                assert_eq!(pictures.announced.len(), 2, "its source and that of its repair");
+                assert_eq!((pictures.ssrc, sound.ssrc), (7, 9), "what reports go under");
+            }
+        }
+        let stream = Coded { video: Some(Codec::H264), audio: None, profile: Some(0x64) };
+        let text = answered_by_us(&offer, Role::Viewer, stream);
+        assert!(text.contains("profile-level-id=64001f"), "{text}");
+    }
+
+    #[test]
+    fn an_answer_that_gives_nothing_is_refused() {
+        let (ours, offer) = (ours(), ours().to_receive());
+        let text = answered_by_us(&offer, Role::Viewer, Coded::default());
+        for (from, to) in [("a=sendonly", "a=inactive"), ("m=", "m=x-")] {
+            let bent = text.replace(from, to);
+            let answer = Offer::parse(bent.as_bytes()).unwrap();
+            assert_eq!(ours.receiving(&answer).unwrap_err(), AnswerError::Nowhere, "{from}");
+        }
+        let sound = text.replace("m=video 9", "m=video 0");
+        let answer = Offer::parse(sound.as_bytes()).unwrap();
+        let agreed = ours.receiving(&answer).unwrap().agreed;
+        assert!(agreed.video.is_none() && agreed.audio.is_some());
     }
 }

@@ -1,5 +1,5 @@
-//! The signalling of a push: the offer is posted, redirects are followed, and the session is deleted
-//! at its end (RFC 9725 4.2 to 4.5).
+//! The signalling side: the offer is posted, redirects are followed, and the session is deleted at its
+//! end (RFC 9725 4.2 to 4.5; WHEP is the same in this).
 
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Client, StatusCode, Url};
@@ -27,8 +27,9 @@ impl Http {
             .timeout(options.connect_timeout)
             .build()
             .map_err(|error| Error::protocol("making an HTTP client", error))?;
-        // `whip` is `http`, and `whips` is `https`.
-        let text = target.url().as_str().replacen("whip", "http", 1);
+        // `whip` and `whep` are `http`, `whips` and `wheps` are `https`.
+        let secure = if target.scheme().ends_with('s') { "https" } else { "http" };
+        let text = target.url().as_str().replacen(target.scheme(), secure, 1);
         let mut url = Url::parse(&text).map_err(|error| target.fault(error.to_string()))?;
         let basic = target.credentials();
         let _ = (url.set_username(""), url.set_password(None));
@@ -48,7 +49,7 @@ impl Http {
     pub(super) async fn post(&self, offer: String) -> Result<(String, Option<Url>), Error> {
         // The URL may hold a token, which no error may show.
         let broken =
-            |error: reqwest::Error| Error::protocol("asking the WHIP server", error.without_url());
+            |error: reqwest::Error| Error::protocol("asking the server", error.without_url());
         let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, SDP).body(offer);
         let mut response = self.signed(request).send().await.map_err(broken)?;
         let status = response.status();

@@ -1,4 +1,4 @@
-//! Where a push sends from.
+//! Where we send from.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use crate::webrtc::socket::Port;
 
 /// A socket of the family in which the server is reached, and our address towards it.
 pub(super) async fn socket(target: &Target) -> Result<(Port, SocketAddr), Error> {
-    let (host, port) = target.address(if target.scheme() == "whips" { 443 } else { 80 })?;
+    let (host, port) = target.address(if target.scheme().ends_with('s') { 443 } else { 80 })?;
     let name = format!("{host}:{port}");
     let unreachable = |source| Error::Connect { host: name.clone(), source };
     let mut found = tokio::net::lookup_host((host, port)).await.map_err(unreachable)?;
