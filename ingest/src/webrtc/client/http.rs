@@ -47,9 +47,7 @@ impl Http {
 
     /// Gives the answer to an offer and the URL of the session.
     pub(super) async fn post(&self, offer: String) -> Result<(String, Option<Url>), Error> {
-        // The URL may hold a token, which no error may show.
-        let broken =
-            |error: reqwest::Error| Error::protocol("asking the server", error.without_url());
+        let broken = |error: reqwest::Error| Error::protocol("asking the server", causes(error));
         let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, SDP).body(offer);
         let mut response = self.signed(request).send().await.map_err(broken)?;
         let status = response.status();
@@ -80,4 +78,12 @@ impl Http {
         let request = if same { self.signed(request) } else { request };
         let _ = request.send().await;
     }
+}
+
+/// An error with what led to it: TLS says there what is wrong with a certificate. The URL may hold a
+/// token, which no error may show.
+fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
