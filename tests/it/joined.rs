@@ -55,7 +55,8 @@ async fn a_stream_goes_to_another_node_by_whips_and_comes_back_by_wheps() {
             ..Default::default()
         };
         // Another certificate than the one that is wanted.
-        let wrong = config::Push { fingerprint: "ab".repeat(32), ..push.clone() };
+        let url = push.url.replace("far", "else");
+        let wrong = config::Push { url, fingerprint: "ab".repeat(32), ..push.clone() };
         let pushes = Some(vec![push, wrong]);
         settings.streams.insert("cam".into(), config::Stream { pushes, ..Default::default() });
         let back = |source: String, bearer: Option<&str>| config::Stream {
@@ -153,7 +154,7 @@ async fn streams_of_another_node_are_pulled_on_demand_or_always_and_again_when_i
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && words.contains("Video: h264"), "{words}");
     let level = words.split("mean_volume: ").nth(1).and_then(|rest| rest.split(' ').next());
-    let level: f64 = level.expect("a level").parse().unwrap();
+    let level: f64 = level.unwrap_or_else(|| panic!("no sound: {words}")).parse().unwrap();
     assert!(level > -30.0, "the tone is lost: {level} dB");
     node.until("nobody who looks", |status| end(status, "sources", "wanted-cam").is_none()).await;
     let sessions = first.node.parts().webrtc.clone().unwrap();

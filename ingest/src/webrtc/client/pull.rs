@@ -77,6 +77,7 @@ async fn run(
 ) -> Result<Ended, Error> {
     let over = |end| match end {
         End::Replaced => Ok(Ended::Replaced),
+        End::Silent => Err(silence(options)),
         end => match Call::over(end, "receiving media", options) {
             None => Ok(Ended::ByPeer),
             Some(error) => Err(error),
@@ -137,6 +138,10 @@ async fn run(
         sink.status().count(after.bytes - before.bytes, after.units - before.units);
         before = after;
     }
+}
+
+const fn silence(options: &Options) -> Error {
+    Error::Timeout { what: "media of the source", limit: options.idle_timeout }
 }
 
 /// Claims the stream for a session whose handshake is through.
