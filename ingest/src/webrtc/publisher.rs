@@ -137,6 +137,11 @@ impl Publisher {
         self.report_at = Some(now + FIRST_REPORT);
     }
 
+    /// Whether picture and sound were agreed on.
+    pub(crate) fn has_both(&self) -> bool {
+        !self.videos.is_empty() && self.audio.is_some()
+    }
+
     /// Takes a decrypted RTP packet.
     pub(crate) fn rtp(&mut self, io: &mut Io<'_>, packet: BytesMut) {
         let packet = packet.freeze();

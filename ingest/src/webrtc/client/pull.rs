@@ -150,7 +150,8 @@ fn begin(session: &mut Session, sink: &Sink) -> Result<KeyRequests, Error> {
     let writer = sink.publish("webrtc", remote.unwrap_or_default())?;
     let wishes = writer.key_requests();
     if let Media::Publisher(publisher) = &mut session.media {
-        publisher.outlet = Outlet::new(writer);
+        let both = publisher.has_both();
+        publisher.outlet = if both { Outlet::of_both(writer) } else { Outlet::new(writer) };
     }
     Ok(wishes)
 }
