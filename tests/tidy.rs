@@ -114,6 +114,7 @@ const CORES: &[&str] = &[
     "pipeline/src/mpegts/",
     "pipeline/src/nodes/",
     "pipeline/src/opus.rs",
+    "pipeline/src/orientation.rs",
     "pipeline/src/time.rs",
     "pipeline/src/video.rs",
     "pipeline/src/vp8.rs",

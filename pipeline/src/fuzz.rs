@@ -13,6 +13,7 @@ use crate::aac::{AdtsHeader, AudioSpecificConfig};
 use crate::h264::{self, Assembler, DecoderConfiguration, SliceHead, SpsInfo};
 use crate::mpegts::{Demuxer, Event};
 use crate::opus::{self, ControlHeader};
+use crate::orientation::{Turn, turn_of, with_turn};
 use crate::{av1, flac, hevc, mp3, video, vp8, vp9};
 
 /// One reader of outside bytes.
@@ -40,6 +41,10 @@ const RESULTS_UNIT: &[u8] = &[
     0, 0, 0, 1, 6, 5, 23, 0x73, 0x0c, 0x0b, 0x15, 0x27, 0x1b, 0x42, 0x7f, 0x8b, 0xe3, 0xef, 0x5a,
     0x2c, 0xa4, 0x28, 0x5f, b'{', b'"', b'3', b'"', b':', b'1', b'}', 0x80, 0, 0, 0, 1, 0x41, 0x9a,
 ];
+
+/// A picture that is to be turned by a quarter.
+const TURNED_UNIT: &[u8] =
+    &[0, 0, 0, 1, 6, 47, 3, 0x18, 0, 9, 0x80, 0, 0, 0, 1, 0x65, 0x88, 0x84, 0x12];
 
 const RECORD: &[u8] = &[
     1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 10, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf, 0xe5,
@@ -82,6 +87,11 @@ const FLAC_HEAD: &[u8] =
 
 /// All targets of this crate.
 pub const TARGETS: &[Target] = &[
+    Target {
+        name: "orientation",
+        run: orientation,
+        seeds: &[KEY_UNIT, HEVC_KEY_UNIT, RESULTS_UNIT, TURNED_UNIT],
+    },
     Target {
         name: "graph_prompt",
         run: crate::graph::fuzz::prompt,
@@ -299,6 +309,17 @@ fn same(a: &Event, b: &Event) -> bool {
             (a.kind, a.pts, a.dts, a.key, &a.data) == (b.kind, b.pts, b.dts, b.key, &b.data)
         }
         _ => false,
+    }
+}
+
+/// Reads how a picture stands, and tells it something else.
+fn orientation(bytes: &[u8]) {
+    for codec in [crate::Codec::H264, crate::Codec::Hevc] {
+        let said = turn_of(codec, bytes);
+        let Some(told) = with_turn(codec, bytes, Turn::Quarter) else { continue };
+        assert!(told.len() > bytes.len());
+        // Who speaks first is heard.
+        assert!(said.is_none() || turn_of(codec, &told) == said);
     }
 }
 

@@ -23,6 +23,7 @@ pub mod mp3;
 pub mod mpegts;
 mod nodes;
 pub mod opus;
+pub mod orientation;
 pub mod packet;
 pub mod run;
 pub mod stage;

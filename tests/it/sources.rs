@@ -8,9 +8,10 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::card::Card;
-use crate::node::{Running, alone};
+use crate::node::{Running, alone, find};
 use crate::programs::{self, PATIENCE};
 use crate::push::{self, LIVE};
+use crate::record::{probe, segments};
 
 /// A clip of two seconds with a tone.
 async fn clip(dir: &tempfile::TempDir) -> PathBuf {
@@ -60,6 +61,79 @@ async fn a_file_begins_with_its_first_viewer_and_ends_after_the_last() {
     assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
     node.until("the source's end", |status| source(status, "clip1").is_none()).await;
     node.stop().await;
+}
+
+/// A clip whose left half is red and whose right half is blue, which is to be shown turned.
+async fn lying(dir: &tempfile::TempDir, degrees: u32) -> PathBuf {
+    let [flat, lying] = ["flat.mp4", "lying.mp4"].map(|name| dir.path().join(name));
+    let drawn = "-f lavfi -i color=red:size=320x180:rate=30:duration=4 \
+                 -vf drawbox=x=160:w=160:h=180:color=blue:t=fill -pix_fmt yuv420p \
+                 -c:v libx264 -preset ultrafast -tune zerolatency -g 30";
+    let flat_text = flat.display().to_string();
+    let copied = format!("-i {flat_text} -c copy -metadata:s:v:0 rotate={degrees}");
+    for (options, out) in [(drawn, &flat), (copied.as_str(), &lying)] {
+        let mut command = Command::new(programs::ffmpeg());
+        command.args(["-hide_banner", "-loglevel", "error", "-y"]);
+        let made = command.args(options.split_whitespace()).arg(out).output().await.unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    lying
+}
+
+/// The first picture as ffmpeg shows it, turned where the input says so: its size, and whether its upper
+/// left and its lower right are red.
+async fn shown(input: &str) -> (u64, u64, [bool; 2]) {
+    let probed = probe(input).await;
+    let streams = probed["streams"].as_array().unwrap();
+    let video = streams.iter().find(|stream| stream["codec_type"] == "video").unwrap();
+    let [width, height] = ["width", "height"].map(|side| video[side].as_u64().unwrap());
+    let turned = video["side_data_list"][0]["rotation"].as_i64().is_some_and(|by| by % 180 != 0);
+    let (width, height) = if turned { (height, width) } else { (width, height) };
+    let mut command = Command::new(programs::ffmpeg());
+    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-i", input]);
+    command.args(["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pixels: Vec<&[u8]> = output.stdout.chunks_exact(3).collect();
+    assert_eq!(pixels.len() as u64, width * height, "{input}");
+    let red = |pixel: &[u8]| pixel[0] > 150 && pixel[2] < 100;
+    (width, height, [red(pixels[0]), red(pixels[pixels.len() - 1])])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_lies_on_its_side_is_processed_upright_and_recorded_as_it_lies() {
+    let _alone = alone().await;
+    for degrees in [90, 180, 270] {
+        let dir = tempfile::tempdir().unwrap();
+        let clip = lying(&dir, degrees).await;
+        let wanted = shown(clip.to_str().unwrap()).await;
+        assert_eq!((wanted.0, wanted.1), if degrees == 180 { (320, 180) } else { (180, 320) });
+        assert_ne!(wanted.2[0], wanted.2[1]);
+        let data = dir.path().join("node");
+        let node = Running::start(|settings| {
+            settings.data_dir = data.clone();
+            let stream = Stream {
+                source: Some(format!("file://{}", clip.display())),
+                record: Some(true),
+                ..Stream::default()
+            };
+            settings.streams.insert("clip".into(), stream);
+        })
+        .await;
+        let status = node.until_pictures("clip-out", 30).await;
+        let out = &find(&status, "clip-out").unwrap()["video"];
+        assert_eq!(
+            (out["width"].as_u64(), out["height"].as_u64()),
+            (Some(wanted.0), Some(wanted.1))
+        );
+        assert_eq!(shown(&node.rtmp("clip-out")).await, wanted, "{degrees} degrees, processed");
+        node.stop().await;
+        let recorded = segments(&data.join("recordings/clip"));
+        let first = recorded.first().expect("a recording").to_str().unwrap();
+        assert_eq!(shown(first).await, wanted, "{degrees} degrees, recorded");
+        let probed = probe(first).await;
+        assert!(probed.to_string().contains("rotation"), "{probed:#}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

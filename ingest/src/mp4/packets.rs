@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use bytes::BytesMut;
+use pipeline::orientation::{self, Turn};
 use pipeline::packet::{AudioTrack, VideoTrack};
 use pipeline::video::Assembler;
-use pipeline::{Packet, Pts, TrackKind, Tracks};
+use pipeline::{Codec, Packet, Pts, TrackKind, Tracks};
 
 use super::track::Config;
 use super::{Movie, Mp4Error, Sample};
@@ -13,6 +14,8 @@ use super::{Movie, Mp4Error, Sample};
 /// Makes packets of one movie's samples.
 pub(crate) struct Packets {
     video: Option<Assembler>,
+    /// What key pictures are told to say, where the file says it of the whole track.
+    turn: Option<(Codec, Turn)>,
     audio: Option<AudioTrack>,
     told: Option<Tracks>,
     seen_key: bool,
@@ -23,12 +26,18 @@ pub(crate) struct Packets {
 impl Packets {
     /// For the tracks of a movie.
     pub(crate) fn new(movie: &Movie) -> Result<Self, Mp4Error> {
-        Self::of(movie.tracks.iter().map(|track| &track.config))
+        let mut packets = Self::of(movie.tracks.iter().map(|track| &track.config))?;
+        packets.turn = movie.tracks.iter().find_map(|track| match track.config {
+            Config::Video(codec, _) => track.turn.map(|turn| (codec, turn)),
+            Config::Audio(_) => None,
+        });
+        Ok(packets)
     }
 
     /// For these tracks, one of each kind at most.
     pub(crate) fn of<'a>(configs: impl Iterator<Item = &'a Config>) -> Result<Self, Mp4Error> {
-        let mut packets = Self { video: None, audio: None, told: None, seen_key: false, broken: 0 };
+        let mut packets =
+            Self { video: None, turn: None, audio: None, told: None, seen_key: false, broken: 0 };
         for config in configs {
             match config {
                 Config::Audio(track) => packets.audio = Some(track.clone()),
@@ -70,7 +79,11 @@ impl Packets {
                 match assembler.sample(data) {
                     Ok(Some(unit)) if unit.key || self.seen_key => {
                         self.seen_key = true;
-                        let (key, data) = (unit.key, unit.data);
+                        let key = unit.key;
+                        let told = self.turn.filter(|_| key).and_then(|(codec, turn)| {
+                            orientation::with_turn(codec, &unit.data, turn)
+                        });
+                        let data = told.unwrap_or(unit.data);
                         Some(Packet { kind, pts, dts, key, data, arrived })
                     }
                     Ok(_) => None,

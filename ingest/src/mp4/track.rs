@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use mp4_atom::{Atom as _, Codec as Entry, Moov, Trak};
 use pipeline::aac::AudioSpecificConfig;
+use pipeline::orientation::Turn;
 use pipeline::packet::AudioTrack;
 use pipeline::{Codec, TrackKind};
 
@@ -26,6 +27,8 @@ pub(crate) struct Track {
     /// Added to its times so that both tracks are on one line, in ticks (edit lists).
     pub(super) shift: i64,
     pub(crate) config: Config,
+    /// How its pictures are turned to stand upright.
+    pub(super) turn: Option<Turn>,
 }
 
 /// What decoders must know.
@@ -61,7 +64,10 @@ impl Movie {
                 return Err(Mp4Error::Tables("a track's clock has no rate"));
             }
             let shift = shift(trak, timescale, moov.mvhd.timescale);
-            tracks.push(Track { id: trak.tkhd.track_id, index, kind, timescale, shift, config });
+            let matrix = &trak.tkhd.matrix;
+            let turn = Turn::of_matrix([matrix.a, matrix.b, matrix.c, matrix.d]);
+            let id = trak.tkhd.track_id;
+            tracks.push(Track { id, index, kind, timescale, shift, config, turn });
         }
         if tracks.is_empty() {
             return Err(Mp4Error::NoTrack(format!("it has {}", others.join(", "))));

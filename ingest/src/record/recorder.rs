@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pipeline::fmp4::{self, Fragment};
+use pipeline::fmp4::{self, Fragment, Writer};
 use pipeline::{Codec, Packet, Ticks, Tracks};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -127,7 +127,7 @@ impl Recorder {
         }
         self.finish(work).await;
         work.tracks = Some(tracks.clone());
-        let Err(error) = Run::new(tracks, Default::default()) else { return None };
+        let Err(error) = Writer::new(tracks) else { return None };
         match error {
             fmp4::Error::NotReady(_) | fmp4::Error::NoTrack => return None,
             fmp4::Error::Codec(codec) if !work.bridged => {
@@ -146,7 +146,7 @@ impl Recorder {
         // One of two tracks is better than nothing.
         let alone =
             [Tracks { audio: None, ..tracks.clone() }, Tracks { video: None, ..tracks.clone() }];
-        work.tracks = alone.into_iter().find(|tracks| Run::new(tracks, Default::default()).is_ok());
+        work.tracks = alone.into_iter().find(|tracks| Writer::new(tracks).is_ok());
         None
     }
 
@@ -175,7 +175,7 @@ impl Recorder {
             if work.run.is_none()
                 && let Some(tracks) = &work.tracks
             {
-                work.run = Run::new(tracks, wall).ok();
+                work.run = Run::new(tracks, wall, packet).ok();
             }
         }
         if let Some(closing) = &mut work.closing {

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use pipeline::fmp4::{Error, Fragment, Writer};
+use pipeline::orientation;
 use pipeline::{Packet, Pts, Ticks, TrackKind, Tracks};
 
 use super::Rule;
@@ -29,9 +30,11 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// A segment that begins with the next key picture.
-    pub(super) fn new(tracks: &Tracks, start: Moment) -> Result<Self, Error> {
-        let writer = Writer::new(tracks)?;
+    /// A segment that begins with the key picture `first`, which may say that it is to be turned.
+    pub(super) fn new(tracks: &Tracks, start: Moment, first: &Packet) -> Result<Self, Error> {
+        let video = tracks.video.as_ref().filter(|_| first.kind.is_video());
+        let turn = video.and_then(|track| orientation::turn_of(track.codec, &first.data));
+        let writer = Writer::turned(tracks, turn)?;
         let has_video = tracks.video.is_some();
         Ok(Self { writer, start, file: None, end: Ticks(0), has_video })
     }

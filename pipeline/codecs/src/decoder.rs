@@ -13,6 +13,7 @@ use std::time::Instant;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
+use pipeline::orientation::{self, Turn};
 use pipeline::packet::VideoTrack;
 use pipeline::stage::{self, StageError};
 use pipeline::{Codec, Frame, Packet, Pts, Size, h264, hevc, video};
@@ -56,6 +57,8 @@ pub struct Decoder {
     group: Vec<Packet>,
     info: Option<(gst::Caps, gst_video::VideoInfo)>,
     converter: Option<Converter>,
+    /// What the last key picture said about how it stands.
+    turn: Option<Turn>,
 }
 
 impl Decoder {
@@ -92,6 +95,7 @@ impl Decoder {
             group: Vec::with_capacity(REPLAY_MAX),
             info: None,
             converter: None,
+            turn: None,
         })
     }
 
@@ -175,7 +179,10 @@ impl Decoder {
             output = self.convert(output)?;
             info = video_info(&output.caps)?;
         }
-        picture::frame(self.codec.name(), output, &info, inside.pts, inside.arrived)
+        let (name, Inside { pts, arrived, .. }) = (self.codec.name(), inside);
+        let frame = picture::frame(name, output, &info, *pts, *arrived)?;
+        let turned = self.turn.and_then(|turn| orientation::turned(&frame, turn));
+        Ok(turned.unwrap_or(frame))
     }
 
     fn info(&mut self, caps: &gst::Caps) -> Result<gst_video::VideoInfo, StageError> {
@@ -220,6 +227,7 @@ impl Decoder {
     fn begin_group(&mut self, packet: &Packet) -> Result<(), StageError> {
         self.group.clear();
         self.needs_key = true;
+        self.turn = orientation::turn_of(self.codec, &packet.data);
         // Sizes beyond all bounds are refused here, before the library reserves memory.
         if let Some(mut assembler) = video::Assembler::new(self.codec) {
             let broken = |error: video::Error| self.broken(packet.pts, Some(error.to_string()));

@@ -2,10 +2,12 @@
 
 use bytes::{Bytes, BytesMut};
 use mp4_atom::{
-    Dinf, Dref, DrefEntry, Encode as _, FixedPoint, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Minf, Moov,
-    Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex, Url, Vmhd,
+    Dinf, Dref, DrefEntry, Encode as _, FixedPoint, FourCC, Ftyp, Hdlr, Matrix, Mdhd, Mdia, Minf,
+    Moov, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex, Url, Vmhd,
 };
 
+use crate::frame::Size;
+use crate::orientation::Turn;
 use crate::packet::{TrackKind, Tracks};
 
 use super::entry::Description;
@@ -16,6 +18,7 @@ pub(super) fn init(
     tracks: &Tracks,
     video: Option<Description>,
     audio: Option<Description>,
+    turn: Option<Turn>,
 ) -> Result<Bytes, Error> {
     let mut out = BytesMut::new();
     Ftyp {
@@ -33,6 +36,9 @@ pub(super) fn init(
         let mut trak = trak(TrackKind::Video, description);
         trak.tkhd.width = side(size.map(|size| size.width));
         trak.tkhd.height = side(size.map(|size| size.height));
+        if let Some((turn, size)) = turn.zip(size) {
+            trak.tkhd.matrix = matrix(turn, size);
+        }
         traks.push(trak);
     }
     traks.extend(audio.map(|description| trak(TrackKind::Audio, description)));
@@ -49,6 +55,18 @@ pub(super) fn init(
     }
     .encode(&mut out)?;
     Ok(out.freeze())
+}
+
+/// The turn, and where it brings the upper left corner back to (ISO/IEC 14496-12 8.3.2).
+fn matrix(turn: Turn, size: Size) -> Matrix {
+    let [a, b, c, d] = turn.matrix();
+    let pixels = |pixels: u32| i32::try_from(u64::from(pixels) << 16).unwrap_or(0);
+    let (x, y) = match turn {
+        Turn::Quarter => (pixels(size.height), 0),
+        Turn::Half => (pixels(size.width), pixels(size.height)),
+        Turn::ThreeQuarters => (0, pixels(size.width)),
+    };
+    Matrix { a, b, c, d, x, y, ..Matrix::default() }
 }
 
 pub(super) fn mvhd() -> Mvhd {

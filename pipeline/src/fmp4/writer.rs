@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use mp4_atom::{Encode as _, Mfhd, Moof, Tfdt, Tfhd, Traf, Trun, TrunEntry};
 
 use crate::aac::AudioSpecificConfig;
+use crate::orientation::Turn;
 use crate::packet::{AudioTrack, Codec, Packet, TrackKind, Tracks};
 use crate::time::{TICKS_PER_SECOND, Ticks};
 
@@ -141,6 +142,14 @@ impl Writer {
     /// [`Error::Codec`] and others for tracks that MP4 cannot carry, [`Error::NotReady`] while the
     /// picture is not fully known, [`Error::NoTrack`].
     pub fn new(tracks: &Tracks) -> Result<Self, Error> {
+        Self::turned(tracks, None)
+    }
+
+    /// The same for pictures that players have to turn.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn turned(tracks: &Tracks, turn: Option<Turn>) -> Result<Self, Error> {
         let video = tracks.video.as_ref().map(entry::video).transpose()?;
         let audio = tracks.audio.as_ref().map(entry::audio).transpose()?;
         if video.is_none() && audio.is_none() {
@@ -169,7 +178,7 @@ impl Writer {
                 step: description.timescale / 50,
             }),
         };
-        let init = init(tracks, video, audio)?;
+        let init = init(tracks, video, audio, turn)?;
         let timeline = Timeline::default();
         Ok(Self { init, names, timeline, picture, sound, sequence: 0, left_out: 0 })
     }
