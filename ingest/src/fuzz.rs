@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "srt-connection", run: srt::connection, seeds: srt::CONNECTION_SEEDS },
     Target { name: "srt-stream-id", run: srt::stream_id, seeds: srt::STREAM_ID_SEEDS },
     Target { name: "webrtc-offer", run: webrtc::offer, seeds: webrtc::OFFER_SEEDS },
+    Target { name: "webrtc-answer", run: webrtc::answer, seeds: webrtc::ANSWER_SEEDS },
     Target { name: "webrtc-fragment", run: webrtc::fragment, seeds: webrtc::FRAGMENT_SEEDS },
     Target { name: "webrtc-datagram", run: webrtc::datagram, seeds: webrtc::DATAGRAM_SEEDS },
     Target { name: "webrtc-channels", run: webrtc::channels, seeds: webrtc::CHANNELS_SEEDS },

@@ -9,6 +9,7 @@ use rtc_srtp::crypto::default_provider;
 use super::Role;
 use super::answer::{self, Local};
 use super::channels::Channels;
+use super::client;
 use super::http::Route;
 use super::ice::{Credentials, Transports};
 use super::links;
@@ -71,6 +72,27 @@ pub fn offer(bytes: &[u8]) {
             assert_eq!(lines.count(), offer.sections.len(), "{text}");
             assert!(text.lines().all(|line| line.as_bytes().get(1) == Some(&b'=')), "{text}");
         }
+    }
+}
+
+/// What a WHEP server answers: a picture with its repair, and sound.
+pub const ANSWER_SEEDS: &[&[u8]] =
+    &[b"v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=ice-lite\r\n\
+      a=ice-ufrag:theirs\r\na=ice-pwd:0123456789012345678901\r\na=setup:passive\r\n\
+      a=fingerprint:sha-256 00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:\
+      00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00\r\n\
+      m=video 9 UDP/TLS/RTP/SAVPF 104 105\r\na=mid:0\r\na=sendonly\r\na=rtcp-mux\r\n\
+      a=rtpmap:104 VP8/90000\r\na=rtcp-fb:104 nack\r\na=rtcp-fb:104 transport-cc\r\n\
+      a=rtpmap:105 rtx/90000\r\na=fmtp:105 apt=104\r\n\
+      a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+      a=ssrc-group:FID 7 8\r\na=ssrc:7 cname:x\r\n\
+      a=candidate:1 1 udp 2130706431 127.0.0.1 8189 typ host\r\n\
+      m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\n"];
+
+/// Reads what a server answers to an offer of ours.
+pub fn answer(bytes: &[u8]) {
+    if let Ok(answer) = Offer::parse(bytes) {
+        client::read_answer(&answer);
     }
 }
 

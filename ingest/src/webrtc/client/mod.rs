@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use pipeline::Tracks;
 use reqwest::Url;
 use rtc_srtp::crypto::RTCCryptoProvider;
 use rtc_stun::message::TransactionId;
@@ -144,6 +145,21 @@ fn facts(role: Role, stream: &StreamName, local: SocketAddr) -> Facts {
         transports: Transports { udp: true, tcp: false },
         since: SystemTime::now(),
         until: None,
+    }
+}
+
+/// For the fuzzer: reads a server's answer to an offer of each kind. What both agree on makes sense.
+pub(super) fn read_answer(answer: &Offer) {
+    let ours = Ours {
+        credentials: Credentials { ufrag: "ours".into(), password: "0".repeat(32) },
+        fingerprint: "00".into(),
+        local: SocketAddr::from(([127, 0, 0, 1], 9)),
+        sources: [1, 2, 3],
+    };
+    let answers = [ours.receiving(answer), ours.sending(&Tracks::default(), answer)];
+    for Answered { agreed, candidates, .. } in answers.into_iter().flatten() {
+        assert!(agreed.video.is_some() || agreed.audio.is_some());
+        assert!((1..=checks::CANDIDATES_MAX).contains(&candidates.len()));
     }
 }
 
