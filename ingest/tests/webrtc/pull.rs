@@ -224,11 +224,12 @@ async fn what_a_bad_way_loses_is_asked_for_again_or_else_a_key_picture_is() {
             // Each picture is filled with its number, in seven bits.
             let number = packet.data.last().unwrap() & 0x7f;
             let next = last.map_or(number, |last: u8| (last + 1) & 0x7f);
-            assert_eq!(number, next, "a picture is missing");
+            // At first a fresh key picture may take the place of those before it.
+            assert!(pictures < 30 || number == next, "{next} is missing before {number}");
             last = Some(number);
             pictures += 1;
         }
-        pictures >= 90
+        pictures >= 120
     })
     .await;
     let counters = far.server.counters();

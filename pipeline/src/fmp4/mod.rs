@@ -13,6 +13,7 @@ mod entry;
 mod fragmented;
 mod index;
 mod init;
+mod lane;
 mod length;
 mod progressive;
 mod timeline;

@@ -14,6 +14,7 @@ use crate::time::{TICKS_PER_SECOND, Ticks};
 
 use super::entry;
 use super::init::init;
+use super::lane::{Lane, Sample};
 use super::timeline::Timeline;
 use super::{AUDIO_ID, Error, VIDEO_ID};
 
@@ -41,61 +42,6 @@ pub struct Fragment {
     pub independent: bool,
     /// Pictures in it.
     pub pictures: u32,
-}
-
-#[derive(Clone, Copy)]
-struct Sample {
-    duration: u32,
-    size: u32,
-    key: bool,
-    composition: i32,
-}
-
-/// Samples of one track on their way into a fragment.
-struct Lane {
-    id: u32,
-    timescale: u32,
-    samples: Vec<Sample>,
-    /// Decode time of the first of `samples`, in the track's units.
-    base: u64,
-    /// Where the last of them ends.
-    end: u64,
-    /// Their bytes, and behind them those of the picture held back.
-    data: BytesMut,
-    data_complete: usize,
-}
-
-impl Lane {
-    fn new(id: u32, timescale: u32) -> Self {
-        let (samples, data) = (Vec::new(), BytesMut::new());
-        Self { id, timescale, samples, base: 0, end: 0, data, data_complete: 0 }
-    }
-
-    /// Appends a complete sample that begins at `at`; a gap before it makes the one before longer.
-    fn complete(&mut self, at: u64, sample: Sample) {
-        match self.samples.last_mut() {
-            None => self.base = at,
-            Some(last) => {
-                let gap = u32::try_from(at.saturating_sub(self.end)).unwrap_or(u32::MAX);
-                last.duration = last.duration.saturating_add(gap);
-            }
-        }
-        self.end = at + u64::from(sample.duration);
-        self.data_complete += sample.size as usize;
-        self.samples.push(sample);
-    }
-
-    fn ticks(&self, units: u64) -> Ticks {
-        let ticks = u128::from(units) * TICKS_PER_SECOND as u128 / u128::from(self.timescale);
-        Ticks(i64::try_from(ticks).unwrap_or(i64::MAX))
-    }
-
-    fn pending(&self) -> Ticks {
-        match self.samples.is_empty() {
-            true => Ticks(0),
-            false => self.ticks(self.end - self.base),
-        }
-    }
 }
 
 /// The newest picture, whose duration is not known.
