@@ -146,7 +146,7 @@ impl Stage {
 #[test]
 fn a_part_is_written_when_it_has_its_bytes_however_short_it_is() {
     let start = moment::Moment::of(SystemTime::now());
-    let mut run = run::Run::new(&tracks(640), start).unwrap();
+    let mut run = run::Run::new(&tracks(640), start, &picture(0, 0)).unwrap();
     let rule = Rule { part_bytes: 100_000, part: Duration::from_secs(60), ..rule() };
     let mut sizes = Vec::new();
     for n in 0..40 {
