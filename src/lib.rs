@@ -25,6 +25,7 @@ pub mod gateway;
 pub mod graphs;
 pub mod hops;
 pub mod identity;
+pub mod ladder;
 pub mod link;
 pub mod listen;
 pub mod live;

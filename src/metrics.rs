@@ -78,6 +78,19 @@ impl Parts {
             );
             out.gauge("millstream_stream_readers", "Readers now", &labels, stream.readers as f64);
         }
+        let ladders = self.ladders.as_ref().map(|ladders| ladders.list()).unwrap_or_default();
+        for (stream, ladder) in ladders {
+            for rung in &ladder.rungs {
+                let labels = [("stream", stream.as_str()), ("rendition", rung.name.as_str())];
+                let running = f64::from(u8::from(ladder.is_making()));
+                let help = "Whether a rendition is being made";
+                out.gauge("millstream_rendition_running", help, &labels, running);
+                let (help, made) = ("Pictures of a rendition made", rung.pictures() as f64);
+                out.counter("millstream_rendition_frames_total", help, &labels, made);
+                let (help, busy) = ("Seconds of work for a rendition", rung.busy().as_secs_f64());
+                out.counter("millstream_rendition_busy_seconds_total", help, &labels, busy);
+            }
+        }
     }
 
     fn webhook_metrics(&self, out: &mut Exposition) {

@@ -29,6 +29,7 @@ use crate::gateway::{self, Backend, Gateway};
 use crate::graphs::{self, Graphs};
 use crate::hops::Hops;
 use crate::identity::{self, Certificate, DataDir};
+use crate::ladder::Ladders;
 use crate::listen::{self, Speaks};
 use crate::messages::Steering;
 use crate::money::Money;
@@ -204,6 +205,10 @@ impl Node {
         let bridges = Bridges::new(hub.clone());
         self.parts.bridges = Some(bridges.clone());
         let views: Arc<dyn Views> = Arc::new(bridges);
+        let (streams, tasks) = (self.parts.streams.clone(), self.tasks.clone());
+        let ladders = Ladders::new(hub.clone(), streams, tasks, self.stop.clone());
+        self.parts.ladders = Some(ladders.clone());
+        self.tasks.spawn(ladders.run());
         let mut edge = Edge {
             settings: settings.clone(),
             hub: hub.clone(),
@@ -281,6 +286,7 @@ impl Node {
             Some(hls) => hls.over(rest),
             None => rest,
         };
+        let rest = edge::hls::publishers(&edge).over(rest);
         let recordings = parts.recordings.clone();
         let snapshots = Snapshots::new(parts.hub.clone(), access, recordings);
         let pages = dashboards::pages::edge(&facts, rest).merge(crate::status::edge_routes(parts));

@@ -1,8 +1,9 @@
 //! What the node knows of itself: gathered from the parts as plain data, for the console, the API
 //! and the metrics. Nothing here changes anything.
 
+mod stream;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,10 +11,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Json;
 use axum::routing::get;
-use ingest::hub::StreamStatus;
 use ingest::record::Recordings;
 use ingest::sessions::Sessions;
-use ingest::views::Takes;
 use ingest::{Hub, StreamName, hls, rtmp, rtsp, srt, webrtc};
 use payments::{RecipientCounters, SenderCounters};
 use pipeline::graph::Registry;
@@ -21,13 +20,14 @@ use serde::Serialize;
 
 use crate::access::NodeAccess;
 use crate::acme::{Acme, CertificateView};
-use crate::bridge::{Bridges, Needs};
+use crate::bridge::Bridges;
 use crate::config::Store;
 use crate::edge::srt::ConnectionView;
 use crate::events::Events;
-use crate::gateway::{self, Gateway};
+use crate::gateway::Gateway;
 use crate::hops::{BOUNDS, Hop, Hops};
 use crate::identity::Certificate;
+use crate::ladder::Ladders;
 use crate::listen;
 use crate::money::{Money, MoneyStatus};
 use crate::orchestrator::{self, Orchestrator};
@@ -36,6 +36,8 @@ use crate::rpc::credentials::unix_millis;
 use crate::sources::{SourceView, Sources};
 use crate::streams::StreamSettings;
 use crate::upload::{self, Uploads};
+
+pub use stream::StreamView;
 
 /// The parts of a node that have something to say. Cloning shares them.
 #[derive(Clone)]
@@ -68,6 +70,8 @@ pub struct Parts {
     pub acme: Option<Acme>,
     /// Figures of all HTTP listeners.
     pub http: Arc<listen::Counters>,
+    /// Renditions that are made.
+    pub ladders: Option<Ladders>,
     /// RTMP connections.
     pub rtmp: Option<(Sessions, Arc<rtmp::Counters>)>,
     /// SRT connections.
@@ -119,6 +123,7 @@ impl Parts {
             certificate: None,
             acme: None,
             http: Arc::default(),
+            ladders: None,
             rtmp: None,
             srt: None,
             rtmps: None,
@@ -178,45 +183,6 @@ impl Parts {
         CertificateView::of(self.certificate.as_deref()?, self.acme.as_ref())
     }
 
-    fn stream(&self, status: StreamStatus) -> StreamView {
-        let made = self.bridges.as_ref().is_some_and(|b| b.makes(&status.name, &Takes::WEBRTC));
-        let processing = self.gateway.as_ref().and_then(|gateway| gateway.status(&status.name));
-        StreamView {
-            name: status.name.to_string(),
-            processed: status.name.is_out(),
-            protocol: status.publisher.protocol,
-            remote: status.publisher.remote,
-            video: status.tracks.video.as_ref().map(|video| VideoView {
-                codec: video.codec.name(),
-                width: video.size.width,
-                height: video.size.height,
-            }),
-            audio: status.tracks.audio.as_ref().map(|audio| AudioView {
-                codec: audio.codec.name(),
-                sample_rate: audio.sample_rate,
-                channels: audio.channels,
-            }),
-            since_ms: unix_millis(status.since),
-            bytes: status.bytes,
-            frames: status.frames,
-            audio_frames: status.audio_frames,
-            readers: status.readers,
-            lagged: status.lagged,
-            key_interval_ms: status.key_interval.map(|ticks| ticks.0 / 90),
-            reordered: status.reordered,
-            webrtc: WebRtcView::of(
-                &Needs::of(&status.tracks, status.reordered, &Takes::WEBRTC),
-                made,
-            ),
-            recording: self
-                .recordings
-                .as_ref()
-                .and_then(|recordings| recordings.recorder(&status.name))
-                .map(RecordingView::of),
-            processing,
-        }
-    }
-
     /// One stream as viewers and publishers may see it.
     pub fn edge_stream(&self, name: &StreamName) -> Option<StreamView> {
         self.hub.status(name).map(|status| self.stream(status).for_viewers())
@@ -257,105 +223,6 @@ struct NodeStatus {
     orchestrator: Option<String>,
     /// Where the pages for viewers are.
     edge: Option<SocketAddr>,
-}
-
-/// One stream.
-#[derive(Serialize)]
-pub struct StreamView {
-    name: String,
-    processed: bool,
-    protocol: &'static str,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    remote: String,
-    video: Option<VideoView>,
-    audio: Option<AudioView>,
-    since_ms: u64,
-    bytes: u64,
-    frames: u64,
-    audio_frames: u64,
-    readers: usize,
-    lagged: u64,
-    key_interval_ms: Option<i64>,
-    reordered: bool,
-    webrtc: WebRtcView,
-    recording: Option<RecordingView>,
-    processing: Option<gateway::Status>,
-}
-
-/// What is recorded of a stream.
-#[derive(Serialize)]
-struct RecordingView {
-    /// The segment that is being written.
-    path: Option<PathBuf>,
-    /// Why nothing, or not everything, is written.
-    problem: Option<String>,
-    bytes: u64,
-    seconds: f64,
-    segments: u64,
-    lost_packets: u64,
-    restamped: u64,
-}
-
-impl RecordingView {
-    fn of(status: ingest::record::Status) -> Self {
-        Self {
-            path: status.path,
-            problem: status.problem,
-            bytes: status.bytes,
-            seconds: status.duration.as_secs_f64(),
-            segments: status.segments,
-            lost_packets: status.lost,
-            restamped: status.restamped,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct VideoView {
-    codec: &'static str,
-    width: u32,
-    height: u32,
-}
-
-#[derive(Serialize)]
-struct AudioView {
-    codec: &'static str,
-    sample_rate: u32,
-    channels: u8,
-}
-
-impl StreamView {
-    /// Without addresses of peers and without money.
-    fn for_viewers(mut self) -> Self {
-        self.remote.clear();
-        self.recording = None;
-        if let Some(processing) = &mut self.processing {
-            processing.candidates.clear();
-            processing.orchestrator = None;
-            processing.manifest_id = None;
-            processing.paying = None;
-        }
-        self
-    }
-}
-
-/// What viewers over WebRTC get instead of the stream itself, and why.
-#[derive(Serialize)]
-struct WebRtcView {
-    picture_reencoded: Option<String>,
-    sound_reencoded: Option<String>,
-    /// Whether it is being made now.
-    running: bool,
-}
-
-impl WebRtcView {
-    fn of(needs: &Needs, running: bool) -> Self {
-        Self {
-            picture_reencoded: needs.picture.as_ref().map(|(_, why)| why.clone()),
-            sound_reencoded: needs.sound.as_ref().map(|(_, why)| why.clone()),
-            running,
-        }
-    }
 }
 
 #[derive(Serialize)]

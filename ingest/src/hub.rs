@@ -163,7 +163,10 @@ struct Stream {
     /// Wakes the writer: it was replaced or kicked.
     closed: Notify,
     closing: AtomicBool,
+    /// People behind the readers.
     readers: AtomicU64,
+    /// Readers, the node's own among them.
+    reading: AtomicU64,
     lagged: AtomicU64,
 }
 
@@ -238,6 +241,7 @@ impl Hub {
             closed: Notify::new(),
             closing: AtomicBool::new(false),
             readers: AtomicU64::new(0),
+            reading: AtomicU64::new(0),
             lagged: AtomicU64::new(0),
         });
         streams.insert(name, Arc::clone(&stream));
@@ -262,6 +266,7 @@ impl Hub {
             Start::Live => end,
         };
         drop(ring);
+        stream.reading.fetch_add(1, Ordering::AcqRel);
         Some(Reader {
             stream,
             next,
@@ -339,6 +344,13 @@ impl Hub {
         (1..=SOUNDS_MAX).filter_map(sound).collect()
     }
 
+    /// As [`Writer::set_renditions`], for who makes renditions of a stream that somebody else writes.
+    pub fn set_renditions(&self, name: &StreamName, names: impl Into<Arc<[StreamName]>>) {
+        if let Some(stream) = self.shared.streams.lock().get(name) {
+            stream.ring.lock().set_renditions(names.into());
+        }
+    }
+
     /// How many people watch a stream, in forms made for kinds of readers too.
     pub fn audience(&self, name: &StreamName) -> usize {
         let streams = self.shared.streams.lock();
@@ -366,6 +378,13 @@ impl Hub {
             }
         }
         list
+    }
+}
+
+impl Ring {
+    fn set_renditions(&mut self, names: Arc<[StreamName]>) {
+        self.renditions = names;
+        self.renditions_version += 1;
     }
 }
 
@@ -442,9 +461,16 @@ impl Writer {
     /// Says which streams have other renditions of the same pictures, under the same times: the
     /// simulcast layers of a publisher, or its further tracks. They may have the sound too.
     pub fn set_renditions(&mut self, names: impl Into<Arc<[StreamName]>>) {
+        self.stream.ring.lock().set_renditions(names.into());
+    }
+
+    /// Forgets the packets that are kept: who comes later begins with what is written from here on.
+    pub fn forget(&mut self) {
         let mut ring = self.stream.ring.lock();
-        ring.renditions = names.into();
-        ring.renditions_version += 1;
+        ring.first += ring.packets.len() as u64;
+        ring.packets.clear();
+        ring.written.clear();
+        (ring.bytes, ring.last_key, ring.newest) = (0, None, None);
     }
 
     /// Appends a packet, forgetting the oldest ones beyond the limits. Never waits.
@@ -491,6 +517,11 @@ impl Writer {
         }
         drop(ring);
         self.stream.written.notify_waiters();
+    }
+
+    /// Whether somebody reads, be it the node itself.
+    pub fn is_wanted(&self) -> bool {
+        self.stream.reading.load(Ordering::Acquire) > 0
     }
 
     /// A handle that waits for readers' wishes, for the task that can pass them on.
@@ -642,6 +673,7 @@ impl Reader {
     #[must_use]
     pub fn beside(&self) -> Self {
         let (stream, renditions) = (Arc::clone(&self.stream), self.renditions.clone());
+        stream.reading.fetch_add(1, Ordering::AcqRel);
         Self { stream, renditions, audience: 0, written: None, ..*self }
     }
 
@@ -688,6 +720,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.stream.readers.fetch_sub(self.audience, Ordering::Relaxed);
+        self.stream.reading.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

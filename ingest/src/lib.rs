@@ -15,6 +15,7 @@ pub mod fuzz;
 pub mod half_open;
 pub mod hls;
 pub mod hls_pull;
+pub mod http_push;
 pub mod hub;
 pub(crate) mod matroska;
 pub mod mp4;

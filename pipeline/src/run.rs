@@ -1,6 +1,7 @@
 //! The runner of one stream: decode, graph, encode, under the frame rules of interfaces, section 5.
 //!
-//! Two threads belong to an [`Engine`]: one decodes, the other runs the graph and the encoder. What
+//! Two threads belong to an [`Engine`]: one decodes (unless frames come decoded, [`Input::Frames`]),
+//! the other runs the graph and the encoder. What
 //! may wait between them, and what becomes of it when the machine is too slow, is fixed here:
 //!
 //! | place | holds | when it is full |
@@ -17,6 +18,7 @@
 mod counters;
 mod decode;
 mod encode;
+mod handles;
 #[cfg(test)]
 mod tests;
 
@@ -27,12 +29,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::frame::Size;
+use crate::frame::{Frame, Size};
 use crate::packet::{Codec, Packet, VideoTrack};
 use crate::stage::{Decoder, Encoder, EncoderSettings, Stage, StageError};
 use crate::time::{Pts, Ticks};
 
 pub use counters::Counters;
+pub use handles::{Feed, Waker};
 
 use counters::Counts;
 
@@ -58,14 +61,25 @@ pub type MakeGraph = Box<dyn FnMut(Size) -> Result<Box<dyn Stage>, StageError> +
 pub type MakeEncoder =
     Box<dyn FnMut(EncoderSettings) -> Result<Box<dyn Encoder>, StageError> + Send>;
 
+/// Where an engine's pictures come from.
+pub enum Input {
+    /// Coded, by [`Engine::push`].
+    Packets {
+        /// Their coding, to tell pictures that nothing refers to.
+        codec: Codec,
+        /// Where decoders come from.
+        decoder: MakeDecoder,
+    },
+    /// Decoded by somebody else, by [`Engine::push_frame`]: one decoder serves several engines.
+    Frames,
+}
+
 /// What an engine is made of.
 pub struct Config {
     /// The stream's name, for thread names and logs.
     pub name: String,
-    /// The coding of the packets, to tell pictures that nothing refers to.
-    pub codec: Codec,
-    /// Where decoders come from.
-    pub decoder: MakeDecoder,
+    /// Where pictures come from.
+    pub input: Input,
     /// Where graphs come from when the size changes; see also [`Engine::set_graph`].
     pub graph: MakeGraph,
     /// Where encoders come from.
@@ -169,6 +183,8 @@ struct Shared {
     /// Frames before this are decoded only; see [`Engine::start_at`].
     start: AtomicI64,
     key: AtomicBool,
+    /// The first frame from here on is to be a key frame; see [`Engine::key_at`].
+    key_at: AtomicI64,
     queue: decode::Queue,
     slot: encode::Slot,
     /// Threads that still run.
@@ -200,11 +216,13 @@ impl Drop for Running {
 pub struct Engine {
     name: String,
     shared: Arc<Shared>,
+    /// It has a decoder of its own.
+    decodes: bool,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
-    /// Starts the two threads of a stream. Decoder, graph and encoder are made on them, when first
+    /// Starts the threads of a stream: two, or one where frames are pushed. Decoder, graph and encoder are made on them, when first
     /// needed; what fails there is told to the sink.
     ///
     /// # Errors
@@ -212,8 +230,7 @@ impl Engine {
     pub fn spawn(config: Config) -> std::io::Result<Self> {
         let Config {
             name,
-            codec,
-            decoder,
+            input,
             graph,
             encoder,
             frames_per_second,
@@ -228,14 +245,18 @@ impl Engine {
             bitrate: AtomicU32::new(0),
             start: AtomicI64::new(i64::MIN),
             key: AtomicBool::new(false),
+            key_at: AtomicI64::new(i64::MAX),
             queue: decode::Queue::default(),
             slot: encode::Slot::default(),
             running: Mutex::new(0),
             ended: Condvar::new(),
         });
-        let mut engine = Self { name, shared, threads: Vec::with_capacity(2) };
-        let shared = engine.shared.clone();
-        engine.thread("dec", move || decode::Worker::new(shared, codec, decoder).run())?;
+        let mut engine = Self { name, shared, decodes: false, threads: Vec::with_capacity(2) };
+        if let Input::Packets { codec, decoder } = input {
+            let shared = engine.shared.clone();
+            engine.thread("dec", move || decode::Worker::new(shared, codec, decoder).run())?;
+            engine.decodes = true;
+        }
         let shared = engine.shared.clone();
         let settings = encode::Rate { frames_per_second, bitrate, key_interval };
         engine.thread("gra", move || {
@@ -264,9 +285,24 @@ impl Engine {
         self.shared.queue.push(packet).report(&self.shared);
     }
 
-    /// Says that no more packets come: what decoder and slot hold is put out, then the sink is told.
+    /// Hands one decoded frame to the graph, in whose place a newer one may come. Never blocks. For
+    /// an engine of [`Input::Frames`].
+    pub fn push_frame(&self, frame: Frame) {
+        self.feed().push(frame);
+    }
+
+    /// A handle for [`Self::push_frame`] that does not keep the engine running.
+    pub fn feed(&self) -> Feed {
+        Feed::of(&self.shared)
+    }
+
+    /// Says that no more pictures come: what decoder and slot hold is put out, then the sink is
+    /// told.
     pub fn end(&self) {
-        self.shared.queue.end();
+        match self.decodes {
+            true => self.shared.queue.end(),
+            false => self.shared.slot.end(),
+        }
     }
 
     /// Puts `graph` in place of the one that runs, at the next frame that enters the graph. The
@@ -285,6 +321,16 @@ impl Engine {
         self.shared.key.store(true, Ordering::Release);
     }
 
+    /// Has the first frame from `pts` on be a key frame, where one of the source is: so that the
+    /// groups of several codings of the same pictures begin together. One such wish waits at a
+    /// time; [`KEY_SPACING`] does not hold for it.
+    pub fn key_at(&self, pts: Pts) {
+        let free = i64::MAX;
+        let (set, read) = (Ordering::AcqRel, Ordering::Acquire);
+        // A wish that is still open comes first.
+        let _ = self.shared.key_at.compare_exchange(free, pts.0, set, read);
+    }
+
     /// Changes the target rate from the next frame on, in bits per second.
     pub fn set_bitrate(&self, bitrate: u32) {
         self.shared.bitrate.store(bitrate.max(1), Ordering::Release);
@@ -297,7 +343,7 @@ impl Engine {
 
     /// A handle for [`Self::wake`] that can be kept by the gate's owner.
     pub fn waker(&self) -> Waker {
-        Waker(Arc::downgrade(&self.shared))
+        Waker::of(&self.shared)
     }
 
     /// What has been counted so far. Single figures are exact, their sum only while nothing moves.
@@ -305,9 +351,9 @@ impl Engine {
         self.shared.counts.snapshot()
     }
 
-    /// Whether both threads are alive. False after a panic in one of the stages.
+    /// Whether all threads are alive. False after a panic in one of the stages.
     pub fn is_running(&self) -> bool {
-        *self.shared.running.lock() == 2
+        usize::from(*self.shared.running.lock()) == self.threads.len()
     }
 
     /// Stops and gives the last count. Nothing comes out any more when this returns, unless a
@@ -342,19 +388,6 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
             self.halt();
-        }
-    }
-}
-
-/// Has the gate of an [`Engine`] asked again, from anywhere. Does nothing once the engine is gone.
-#[derive(Clone)]
-pub struct Waker(std::sync::Weak<Shared>);
-
-impl Waker {
-    /// As [`Engine::wake`].
-    pub fn wake(&self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.slot.wake();
         }
     }
 }

@@ -191,6 +191,9 @@ impl Work {
         let mut tracks = Tracks::default();
         let mut packets = Vec::new();
         loop {
+            if let Some(renditions) = source.take_renditions() {
+                writer.set_renditions(renditions);
+            }
             tokio::select! {
                 item = source.next() => match item {
                     Item::Tracks(new) => {
@@ -295,8 +298,10 @@ fn reencoder(
     let decoder_track = track.clone();
     let config = run::Config {
         name: name.to_string(),
-        codec: track.codec,
-        decoder: Box::new(move || codecs::video::decoder(&decoder_track)),
+        input: run::Input::Packets {
+            codec: track.codec,
+            decoder: Box::new(move || codecs::video::decoder(&decoder_track)),
+        },
         graph: Box::new(|_| Ok(Box::new(Unchanged) as _)),
         encoder: Box::new(move |settings| match into {
             Codec::Vp8 => codecs::vp8::Encoder::new(settings).map(|encoder| Box::new(encoder) as _),

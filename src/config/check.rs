@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::layers::LoadError;
-use super::{Role, Settings, Stream, remote, srt};
+use super::{Role, Settings, Stream, remote, rendition, srt};
 
 /// The key of the settings for streams that no other key names.
 pub const ALL_OTHERS: &str = "all_others";
@@ -57,9 +57,12 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
         }
         srt::check_passphrases(stream).map_err(conflict)?;
         remote::check(stream, many).map_err(conflict)?;
+        rendition::check(stream.renditions.as_deref().unwrap_or_default()).map_err(conflict)?;
     }
     let conflict = |reason: String| LoadError::Conflict(format!("stream_defaults: {reason}"));
     remote::check(&settings.stream_defaults, true).map_err(conflict)?;
+    let renditions = settings.stream_defaults.renditions.as_deref().unwrap_or_default();
+    rendition::check(renditions).map_err(conflict)?;
     Ok(())
 }
 

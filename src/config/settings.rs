@@ -15,6 +15,7 @@ use super::money::{Amount, Price};
 use super::protocols::{Http, Rtmp, Rtmps, WebRtc};
 use super::record::{Playback, Recordings};
 use super::remote::{Push, Transport};
+use super::rendition::Rendition;
 use super::rtsp::{Rtsp, Rtsps};
 use super::srt::Srt;
 use super::tls::Tls;
@@ -383,6 +384,9 @@ pub struct Stream {
     /// Servers that the stream is pushed to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pushes: Option<Vec<Push>>,
+    /// Smaller renditions of its pictures, made while somebody watches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renditions: Option<Vec<Rendition>>,
 }
 
 /// Per-frame traces.

@@ -1,8 +1,9 @@
-//! HLS, which answers on the listener of the pages.
+//! HLS both ways, which answers on the listener of the pages.
 
 use std::time::Duration;
 
 use ingest::hls::{Config, Server};
+use ingest::http_push;
 
 use super::Edge;
 
@@ -25,4 +26,15 @@ pub(crate) fn start(edge: &Edge) -> Server {
     let server = Server::new(config, hub, access, views, edge.stop.clone());
     edge.tasks.spawn(server.clone().run());
     server
+}
+
+/// Who publishes segments by HTTP.
+pub(crate) fn publishers(edge: &Edge) -> http_push::Server {
+    let config = http_push::Config {
+        take_over: edge.settings.rtmp.take_over,
+        segment_bytes: edge.settings.hls.segment_bytes_max,
+        ..http_push::Config::default()
+    };
+    let (hub, access) = (edge.hub.clone(), edge.access.clone());
+    http_push::Server::new(config, hub, access, edge.tasks.clone(), edge.stop.clone())
 }

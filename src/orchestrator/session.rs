@@ -240,8 +240,10 @@ impl Session {
         let name = config.manifest_id.clone();
         let engine = Engine::spawn(run::Config {
             name,
-            codec: track.codec,
-            decoder: Box::new(move || codecs::video::decoder(&decoder_track)),
+            input: run::Input::Packets {
+                codec: track.codec,
+                decoder: Box::new(move || codecs::video::decoder(&decoder_track)),
+            },
             graph: Box::new(move |size| {
                 let newest = prompt.lock().clone();
                 compile_stage(&newest, &registry, size)

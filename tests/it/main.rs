@@ -27,6 +27,7 @@ mod flood;
 mod graphs;
 mod hls;
 mod hooks;
+mod http_push;
 mod joined;
 #[path = "../link/mod.rs"]
 mod link;
@@ -41,6 +42,7 @@ mod programs;
 mod publish;
 mod push;
 mod record;
+mod renditions;
 mod roles;
 mod rtmp;
 mod rtsp;

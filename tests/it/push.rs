@@ -56,6 +56,13 @@ impl Push {
         Self::start(programs::ffmpeg_9(), card, &format!("{WEBRTC} -f whip {flags} {url}"))
     }
 
+    /// A version of ffmpeg to the address of a playlist, each segment with a request of its own;
+    /// `flags` are further options of its muxer.
+    pub(crate) fn hls(program: PathBuf, card: Card, flags: &str, url: &str) -> Self {
+        let output = format!("{LIVE} -f hls -method PUT -hls_time 1 {flags} {url}");
+        Self::start(program, card, &output)
+    }
+
     fn start(program: PathBuf, card: Card, output: &str) -> Self {
         let Card { width, height } = card;
         let input = format!(

@@ -10,6 +10,7 @@ use pipeline::{Packet, TrackKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -86,8 +87,14 @@ fn number(number: f64) -> Vec<u8> {
     [&[0], &number.to_be_bytes()[..]].concat()
 }
 
-/// Publishes messages bit by bit: `at` is the millisecond at which each is sent.
-fn publish(addr: SocketAddr, name: &'static str, tags: Vec<(u64, Tag)>) -> JoinHandle<()> {
+/// Publishes messages bit by bit: `at` is the millisecond at which each is sent. It goes when it has
+/// sent them and `leave` says so.
+fn publish(
+    addr: SocketAddr,
+    name: &'static str,
+    tags: Vec<(u64, Tag)>,
+    leave: oneshot::Receiver<()>,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         let (mut read, mut write) = TcpStream::connect(addr).await.unwrap().into_split();
         tokio::spawn(async move { while matches!(read.read(&mut [0; 4096]).await, Ok(1..)) {} });
@@ -108,6 +115,7 @@ fn publish(addr: SocketAddr, name: &'static str, tags: Vec<(u64, Tag)>) -> JoinH
                 return;
             }
         }
+        let _ = leave.await;
     })
 }
 
@@ -157,9 +165,12 @@ async fn through(tags: Vec<(u64, Tag)>) -> Came {
     let node = Running::start(|_| {}).await;
     let coded = |tag: &&(u64, Tag)| tag.1.0 == PICTURE && tag.1.2.get(1) == Some(&1);
     let sent = tags.iter().filter(coded).count();
-    let publisher = publish(node.node.addresses().rtmp.unwrap(), "cam", tags);
+    // The graph may take longer to begin than some of the clips last.
+    let (leave, left) = oneshot::channel();
+    let publisher = publish(node.node.addresses().rtmp.unwrap(), "cam", tags, left);
     let raw = tokio::spawn(read_all(node.reader("cam", Start::LastKey).await));
     let out = tokio::spawn(read_all(node.reader("cam-out", Start::LastKey).await));
+    leave.send(()).unwrap();
     publisher.await.unwrap();
     let (raw, sizes, sound) = raw.await.unwrap();
     let (out, ..) = out.await.unwrap();

@@ -23,6 +23,7 @@ use super::playlist::SESSION;
 use super::readers::Refused;
 use super::request::{BadDirective, Directives, File, Piece, Route};
 use super::segmenter::Format;
+use super::variants;
 use crate::auth::{self, Action};
 use crate::name::StreamName;
 use crate::views::ViewError;
@@ -44,15 +45,15 @@ pub(super) fn over(server: Server, rest: Router) -> Router {
 }
 
 async fn intercept(State(server): State<Server>, request: Request, next: Next) -> Response {
-    let Some(Route { stream, file }) = Route::parse(request.uri().path()) else {
+    let Some(route) = Route::parse(request.uri().path()) else {
         return next.run(request).await;
     };
-    let name = StreamName::parse(stream);
+    let name = StreamName::parse(route.stream);
     let head = Head::of(&request);
     let mut response = match (request.method().clone(), name) {
         (_, Err(error)) => problem(StatusCode::NOT_FOUND, &error.to_string()),
         (Method::GET | Method::HEAD, Ok(name)) => {
-            let answer = serve(&server, &name, file, &head).await;
+            let answer = serve(&server, &name, route, &head).await;
             answer.unwrap_or_else(|response| *response)
         }
         (Method::OPTIONS, Ok(_)) => options(),
@@ -88,32 +89,48 @@ impl Head {
 
 type Answer = Result<Response, Box<Response>>;
 
-async fn serve(server: &Server, name: &StreamName, file: File<'_>, head: &Head) -> Answer {
+async fn serve(server: &Server, name: &StreamName, route: Route<'_>, head: &Head) -> Answer {
     let directives = Directives::parse(&head.query)
         .map_err(|BadDirective(what)| refuse(StatusCode::BAD_REQUEST, what))?;
-    let format = match file {
+    let format = match route.file {
         File::Index(format) | File::Media(format) => format,
         File::Piece(_, Piece::Segment(format, _)) => format,
         File::Piece(..) => Format::Fmp4,
     };
     let session = session(server, name, format, &directives, head).await?;
-    match file {
+    let name = match route.rendition {
+        None => session.name.clone(),
+        Some(rid) => {
+            let name = session.name.of_rendition(rid);
+            let known = server.shared.hub.renditions(&session.name).contains(&name);
+            known.then_some(name).ok_or_else(not_found)?
+        }
+    };
+    match route.file {
         File::Index(_) => {
-            let muxer = ready(server, &session.name, format).await?;
-            let text = muxer.multivariant();
+            let renditions = variants::begin(server, &name, format);
+            let muxer = ready(server, &name, format).await?;
+            let text = variants::multivariant(&muxer, &renditions).await;
             Ok(session.playlist(server, &muxer, &text))
         }
         File::Media(_) => {
-            let muxer = ready(server, &session.name, format).await?;
+            let muxer = ready(server, &name, format).await?;
             let low_latency = server.shared.config.low_latency && format == Format::Fmp4;
             let text = match directives.segment.filter(|_| low_latency) {
                 None => muxer.media(low_latency, directives.skip),
                 Some(segment) => reload(server, &muxer, segment, &directives).await?,
             };
-            Ok(session.playlist(server, &muxer, &text))
+            let reports = match low_latency {
+                true => variants::reports(server, &session.name, &muxer),
+                false => String::new(),
+            };
+            match reports.is_empty() {
+                true => Ok(session.playlist(server, &muxer, &text)),
+                false => Ok(session.playlist(server, &muxer, &format!("{text}{reports}"))),
+            }
         }
         File::Piece(prefix, piece) => {
-            let muxer = server.running(&session.name, format);
+            let muxer = server.running(&name, format);
             let muxer = muxer.filter(|muxer| muxer.prefix == prefix).ok_or_else(not_found)?;
             muxer.touch();
             let _place = waiting(server)?;
@@ -188,7 +205,7 @@ async fn session(
 ) -> Result<Session, Box<Response>> {
     let readers = &server.shared.readers;
     if let Some(secret) = &directives.session {
-        match readers.check(secret, name, format) {
+        match readers.check(secret, name) {
             Ok(name) => return Ok(Session { name, secret: secret.clone() }),
             Err(Refused::Over) => return Err(refuse(StatusCode::FORBIDDEN, "not allowed")),
             Err(Refused::Unknown) => {}
@@ -246,6 +263,7 @@ impl Session {
     }
 
     fn count(&self, server: &Server, muxer: &Muxer, bytes: usize) {
+        server.shared.readers.is_at(&self.secret, (&muxer.name, muxer.format));
         muxer.bytes_out.fetch_add(bytes as u64, std::sync::atomic::Ordering::Relaxed);
         server.shared.readers.sent(&self.secret, bytes as u64);
     }

@@ -9,6 +9,7 @@
 //! | `/{stream}/index.m3u8` | the multivariant playlist; credentials are asked here |
 //! | `/{stream}/stream.m3u8` | the media playlist, with parts and blocking reload |
 //! | `/{stream}/index_ts.m3u8`, `/{stream}/stream_ts.m3u8` | the same in MPEG-TS |
+//! | `/{stream}/@{rendition}/stream.m3u8` | that of a smaller rendition; likewise in MPEG-TS |
 //! | `/{stream}/{muxer}_init1.mp4`, `_seg7.mp4`, `_part35.mp4`, `_seg7.ts` | media |
 //!
 //! Players cannot send headers with every request: a session's secret is in all addresses of the
@@ -22,6 +23,7 @@ mod playlist;
 mod readers;
 mod request;
 mod segmenter;
+mod variants;
 mod window;
 
 use std::collections::HashMap;

@@ -135,12 +135,19 @@ impl Muxer {
         }
     }
 
-    pub(super) fn multivariant(&self) -> String {
-        let media = match self.format {
-            Format::Fmp4 => "stream.m3u8",
-            Format::Ts => "stream_ts.m3u8",
-        };
-        playlist::multivariant(&self.state.lock().window, media)
+    /// Itself as a variant whose media playlist is at `media`.
+    pub(super) fn variant(&self, media: &str) -> String {
+        playlist::variant(&self.state.lock().window, media)
+    }
+
+    /// How far its media playlist is, which is at `media`.
+    pub(super) fn report(&self, media: &str) -> Option<String> {
+        playlist::report(&self.state.lock().window, media)
+    }
+
+    /// Pixels of its pictures.
+    pub(super) fn pixels(&self) -> Option<u64> {
+        self.state.lock().window.facts.size.map(pipeline::Size::pixels)
     }
 
     /// The media playlist as it is.

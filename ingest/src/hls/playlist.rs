@@ -30,11 +30,16 @@ pub(super) struct Wanted {
     pub(super) live: bool,
 }
 
-/// The multivariant playlist: one variant, `media`.
-pub(super) fn multivariant(window: &Window, media: &str) -> String {
+/// The multivariant playlist of these [`variant`]s; players begin with the first.
+pub(super) fn multivariant(variants: &[String]) -> String {
+    let head = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-INDEPENDENT-SEGMENTS\n";
+    [head].into_iter().chain(variants.iter().map(String::as_str)).collect()
+}
+
+/// A variant whose media playlist is at `media`.
+pub(super) fn variant(window: &Window, media: &str) -> String {
     let (peak, mean) = window.bitrates();
-    let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-INDEPENDENT-SEGMENTS\n");
-    let _ = write!(out, "#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={mean}");
+    let mut out = format!("#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={mean}");
     if !window.facts.codecs.is_empty() {
         let _ = write!(out, ",CODECS=\"{}\"", window.facts.codecs);
     }
@@ -46,6 +51,20 @@ pub(super) fn multivariant(window: &Window, media: &str) -> String {
     }
     let _ = writeln!(out, "\n{media}{SESSION}");
     out
+}
+
+/// How far the media playlist at `media` is, for a player that may go over to it (4.4.5.4).
+pub(super) fn report(window: &Window, media: &str) -> Option<String> {
+    let (open, parts) = window.edge();
+    let (segment, part) = match parts.checked_sub(1) {
+        Some(part) => (open, part),
+        None => {
+            let before = open.checked_sub(1)?;
+            (before, window.segment(before)?.parts.len().checked_sub(1)?)
+        }
+    };
+    let uri = format!("URI=\"{media}{SESSION}\"");
+    Some(format!("#EXT-X-RENDITION-REPORT:{uri},LAST-MSN={segment},LAST-PART={part}\n"))
 }
 
 /// A media playlist of the muxer whose files begin with `prefix`.

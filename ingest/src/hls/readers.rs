@@ -34,7 +34,8 @@ struct Reader {
     asked: StreamName,
     name: StreamName,
     last: Instant,
-    format: Format,
+    /// The muxer whose files it took last.
+    at: (StreamName, Format),
 }
 
 /// Why a session is not taken.
@@ -73,18 +74,14 @@ impl Readers {
         open.limit(grant.lifetime);
         open.begin(SessionState::Read, grant.name.clone(), &request.user, &request.query);
         let asked = request.name.clone();
-        let reader = Reader { open, asked, name: grant.name, last: Instant::now(), format };
+        let at = (grant.name.clone(), format);
+        let reader = Reader { open, asked, name: grant.name, last: Instant::now(), at };
         readers.insert(secret.clone(), reader);
         Some(secret)
     }
 
     /// The stream that a session reads under the name that it asked for.
-    pub(super) fn check(
-        &self,
-        secret: &str,
-        asked: &StreamName,
-        format: Format,
-    ) -> Result<StreamName, Refused> {
+    pub(super) fn check(&self, secret: &str, asked: &StreamName) -> Result<StreamName, Refused> {
         let mut readers = self.by_secret.lock();
         let reader = readers.get_mut(secret).filter(|reader| reader.asked == *asked);
         let reader = reader.ok_or(Refused::Unknown)?;
@@ -92,8 +89,16 @@ impl Readers {
             return Err(Refused::Over);
         }
         reader.last = Instant::now();
-        reader.format = format;
         Ok(reader.name.clone())
+    }
+
+    /// A session takes something of this muxer.
+    pub(super) fn is_at(&self, secret: &str, muxer: (&StreamName, Format)) {
+        if let Some(reader) = self.by_secret.lock().get_mut(secret)
+            && (&reader.at.0, reader.at.1) != muxer
+        {
+            reader.at = (muxer.0.clone(), muxer.1);
+        }
     }
 
     /// Counts bytes sent to a session.
@@ -110,7 +115,7 @@ impl Readers {
             let silent = reader.last.elapsed();
             let over = reader.open.cancel().is_cancelled();
             if silent < SILENT_AFTER && !over {
-                *counts.entry((reader.name.clone(), reader.format)).or_default() += 1;
+                *counts.entry(reader.at.clone()).or_default() += 1;
             }
             // An ended session is remembered as such for a while, so that its player is refused
             // and does not begin another by the same address.

@@ -32,6 +32,8 @@ pub(super) enum Piece {
 pub(super) struct Route<'a> {
     /// The stream's name as it was given.
     pub(super) stream: &'a str,
+    /// Which rendition of its pictures, if not the stream itself.
+    pub(super) rendition: Option<&'a str>,
     pub(super) file: File<'a>,
 }
 
@@ -39,7 +41,13 @@ impl<'a> Route<'a> {
     /// `None` for what is no file of HLS.
     pub(super) fn parse(path: &'a str) -> Option<Self> {
         let (stream, file) = path.trim_start_matches('/').rsplit_once('/')?;
+        // No name of a stream holds this character.
+        let (stream, rendition) = match stream.rsplit_once("/@") {
+            Some((stream, rendition)) => (stream, Some(rendition)),
+            None => (stream, None),
+        };
         let file = match file {
+            "index.m3u8" | "index_ts.m3u8" if rendition.is_some() => return None,
             "index.m3u8" => File::Index(Format::Fmp4),
             "stream.m3u8" => File::Media(Format::Fmp4),
             "index_ts.m3u8" => File::Index(Format::Ts),
@@ -53,7 +61,7 @@ impl<'a> Route<'a> {
                 File::Piece(prefix, Piece::parse(rest)?)
             }
         };
-        Some(Self { stream, file })
+        Some(Self { stream, rendition, file })
     }
 }
 
@@ -142,7 +150,11 @@ mod tests {
         assert_eq!(file("/cam/0af3_init1.mp4"), Some(File::Piece("0af3", Piece::Init(1))));
         let segment = Piece::Segment(Format::Ts, 7);
         assert_eq!(file("/cam/0af3_seg7.ts"), Some(File::Piece("0af3", segment)));
+        let rendition = Route::parse("/a/b/@360p/stream.m3u8").unwrap();
+        assert_eq!((rendition.stream, rendition.rendition), ("a/b", Some("360p")));
+        assert_eq!(rendition.file, File::Media(Format::Fmp4));
         for other in [
+            "/cam/@360p/index.m3u8",
             "/cam/",
             "/cam/whep",
             "/index.m3u8",

@@ -19,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
+pub(crate) use playlist::{Map, Segment};
+pub(crate) use segment::Open;
+
 use crate::mp4::Mp4Error;
 use crate::paced::{self, PIECES_WAITING, Piece};
 use crate::remote::{Ended, Error, Options, Sink, Target};
 use fetch::Fetch;
-use playlist::{Media, Playlist, Segment};
-use segment::Open;
+use playlist::{Media, Playlist};
 
 /// Segments in a row that may fail before the attempt does.
 const FAILURES_MAX: u32 = 3;

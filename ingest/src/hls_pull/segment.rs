@@ -11,11 +11,11 @@ use crate::paced::Piece;
 
 /// What goes on from segment to segment.
 #[derive(Default)]
-pub(super) struct Open {
+pub(crate) struct Open {
     /// The init segment in force.
-    pub(super) map: Option<Map>,
+    pub(crate) map: Option<Map>,
     /// The next segment's times begin anew.
-    pub(super) again: bool,
+    pub(crate) again: bool,
     movie: Option<(Movie, Packets)>,
     demuxer: Demuxer,
     events: Vec<Event>,
@@ -23,7 +23,7 @@ pub(super) struct Open {
 
 impl Open {
     /// Takes an init segment.
-    pub(super) fn init(&mut self, map: Map, bytes: &[u8]) -> Result<(), Mp4Error> {
+    pub(crate) fn init(&mut self, map: Map, bytes: &[u8]) -> Result<(), Mp4Error> {
         let body =
             mp4::find(bytes, b"moov").ok_or(Mp4Error::Tables("no moov in the init segment"))?;
         let movie = Movie::parse(&bytes[body.1..body.2])?;
@@ -33,7 +33,7 @@ impl Open {
     }
 
     /// Takes a segment.
-    pub(super) fn segment(
+    pub(crate) fn segment(
         &mut self,
         segment: &Segment,
         bytes: Bytes,

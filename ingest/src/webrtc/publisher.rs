@@ -329,14 +329,13 @@ impl Publisher {
             for video in &mut self.videos {
                 video.clock.pts(TrackKind::Audio, unit.time, unit.arrived);
             }
-            self.outlet.write(Packet {
-                kind: TrackKind::Audio,
-                pts,
-                dts: pts,
-                key: true,
-                data: unit.data,
-                arrived: unit.arrived,
-            });
+            let (kind, key) = (TrackKind::Audio, true);
+            let packet =
+                Packet { kind, pts, dts: pts, key, data: unit.data, arrived: unit.arrived };
+            for video in &mut self.videos {
+                video.sound(self.tracks.audio.as_ref(), &packet);
+            }
+            self.outlet.write(packet);
         }
     }
 

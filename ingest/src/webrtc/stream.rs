@@ -133,10 +133,11 @@ impl Stream {
                 self.renditions.set_track(place, tracks.video.clone());
                 None
             }
-            Item::Packet(packet) => {
+            Item::Packet(packet) if packet.kind.is_video() => {
                 self.renditions.packet(now, place, packet, self.tracks.video.as_ref())
             }
-            Item::Lagged(_) | Item::End => None,
+            // The sound is that of the stream.
+            Item::Packet(_) | Item::Lagged(_) | Item::End => None,
         }
     }
 

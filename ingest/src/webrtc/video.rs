@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pipeline::packet::VideoTrack;
+use pipeline::packet::{AudioTrack, VideoTrack};
 use pipeline::{Packet, Pts, TrackKind, Tracks, video};
 
 use super::answer::{Medium, Simulcast};
@@ -27,8 +27,9 @@ pub(crate) struct Video {
     pub(crate) track: Option<VideoTrack>,
     depacketiser: PictureDepacketiser,
     assembler: video::Assembler,
-    /// Where it is written beside the stream, if there are several.
+    /// Where it is written beside the stream, if there are several, with the stream's sound.
     own: Option<Writer>,
+    sound: Option<AudioTrack>,
     newest: Option<Instant>,
 }
 
@@ -43,6 +44,7 @@ impl Video {
             depacketiser: PictureDepacketiser::new(medium.codec)?,
             assembler: video::Assembler::new(medium.codec)?,
             own,
+            sound: None,
             newest: None,
         })
     }
@@ -71,9 +73,7 @@ impl Video {
             }
             if unit.changed || (unit.key && self.track.is_none()) {
                 self.track = self.assembler.track();
-                if let Some(own) = &mut self.own {
-                    own.set_tracks(Tracks { video: self.track.clone(), audio: None });
-                }
+                self.tell_tracks();
             }
             if self.track.is_none() {
                 continue;
@@ -85,6 +85,26 @@ impl Video {
                 own.write(packet.clone());
             }
             out.push(packet);
+        }
+    }
+
+    /// Takes the sound of the stream, which the first pictures do not wait for.
+    pub(crate) fn sound(&mut self, track: Option<&AudioTrack>, packet: &Packet) {
+        if self.own.is_none() || self.track.is_none() {
+            return;
+        }
+        if self.sound.as_ref() != track {
+            self.sound = track.cloned();
+            self.tell_tracks();
+        }
+        if let Some(own) = &mut self.own {
+            own.write(packet.clone());
+        }
+    }
+
+    fn tell_tracks(&mut self) {
+        if let Some(own) = &mut self.own {
+            own.set_tracks(Tracks { video: self.track.clone(), audio: self.sound.clone() });
         }
     }
 

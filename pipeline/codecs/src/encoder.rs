@@ -138,7 +138,7 @@ impl Encoder {
             .field("profile", self.options.profile.caps_name())
             .build();
         let mut chain = Chain::new(STAGE, vec![x264.clone()], &accepts)?;
-        chain.set_caps(&input.caps(&self.feed))?;
+        chain.set_caps(&input.caps(self.feed.size, self.feed.rate))?;
         Ok(Open { chain, x264, input, sets: Bytes::new() })
     }
 }

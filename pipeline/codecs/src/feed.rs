@@ -23,17 +23,17 @@ impl Input {
         Self { format: frame.format, color: frame.color }
     }
 
-    /// The caps of such pictures.
-    pub(crate) fn caps(self, feed: &Feed) -> gst::Caps {
+    /// The caps of such pictures, `rate` of them in a second.
+    pub(crate) fn caps(self, size: Size, rate: f32) -> gst::Caps {
         let format = match self.format {
             PixelFormat::Nv12 => gst_video::VideoFormat::Nv12,
             _ => gst_video::VideoFormat::I420,
         };
         gst_video::VideoCapsBuilder::new()
             .format(format)
-            .width(feed.size.width as i32)
-            .height(feed.size.height as i32)
-            .framerate(gst::Fraction::new((feed.rate * 1000.0).round() as i32, 1000))
+            .width(size.width as i32)
+            .height(size.height as i32)
+            .framerate(gst::Fraction::new((rate * 1000.0).round() as i32, 1000))
             .field("interlace-mode", "progressive")
             .field("colorimetry", picture::colorimetry(self.color).to_string())
             .build()
@@ -48,7 +48,7 @@ pub(crate) struct Feed {
     /// Even in both directions; the last odd row and column are left out.
     pub(crate) size: Size,
     /// Pictures in a second.
-    rate: f32,
+    pub(crate) rate: f32,
     key_interval: Ticks,
     line: Line,
     last_key: Option<Pts>,

@@ -15,6 +15,7 @@ mod decoder;
 mod encoder;
 mod feed;
 mod picture;
+pub mod scale;
 #[cfg(test)]
 mod testing;
 pub mod tone;
@@ -74,6 +75,7 @@ pub struct Versions {
 /// Elements that every node needs, and where Debian has them.
 const NEEDED: &[(&str, &str)] = &[
     ("videoconvert", "gstreamer1.0-plugins-base"),
+    ("videoscale", "gstreamer1.0-plugins-base"),
     ("audioconvert", "gstreamer1.0-plugins-base"),
     ("audioresample", "gstreamer1.0-plugins-base"),
     ("opusdec", "gstreamer1.0-plugins-base"),

@@ -62,7 +62,7 @@ impl Encoder {
         vpx.set_property("keyframe-max-dist", self.feed.key_pictures_max() as i32);
         let accepts = gst::Caps::builder("video/x-vp8").build();
         let mut chain = Chain::new(STAGE, vec![convert, vpx.clone()], &accepts)?;
-        chain.set_caps(&input.caps(&self.feed))?;
+        chain.set_caps(&input.caps(self.feed.size, self.feed.rate))?;
         Ok(Open { chain, vpx, input })
     }
 }

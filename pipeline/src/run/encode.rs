@@ -363,6 +363,11 @@ impl Worker {
         });
         // Taken back before the encoder works: a request during its work is a new one.
         let force = asked && due && self.shared.key.swap(false, Ordering::AcqRel);
+        let group = frame.pts.0 >= self.shared.key_at.load(Ordering::Acquire);
+        if group {
+            self.shared.key_at.store(i64::MAX, Ordering::Release);
+        }
+        let force = force || group;
         let packet = encoder.encode(frame, force)?;
         if packet.key {
             self.last_key = Some(frame.pts);

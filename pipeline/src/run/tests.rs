@@ -140,6 +140,13 @@ fn stepped() -> (Box<dyn Stage>, SyncSender<()>, Receiver<Pts>) {
     (graph, leave, entered)
 }
 
+/// Coded pictures by decoders from here.
+fn packets(
+    decoder: impl FnMut() -> Result<Box<dyn Decoder>, StageError> + Send + 'static,
+) -> Input {
+    Input::Packets { codec: Codec::H264, decoder: Box::new(decoder) }
+}
+
 struct Setup {
     config: Config,
     events: Receiver<Event>,
@@ -149,8 +156,7 @@ fn setup() -> Setup {
     let (tell, events) = sync_channel(10_000);
     let config = Config {
         name: "test".to_owned(),
-        codec: Codec::H264,
-        decoder: Box::new(|| Ok(Box::new(FakeDecoder(Box::new(|_| {}))))),
+        input: packets(|| Ok(Box::new(FakeDecoder(Box::new(|_| {}))))),
         graph: Box::new(|_| Ok(graph(|_| Ok(())))),
         encoder: Box::new(|settings| {
             Ok(Box::new(FakeEncoder { size: settings.size, first: true }))
@@ -226,7 +232,7 @@ fn a_slow_graph_always_gets_the_newest_frame_and_the_rest_is_counted() {
     let mut slow = Some(slow);
     config.graph = Box::new(move |_| slow.take().ok_or_else(failed));
     let (tell, decoded) = sync_channel(1000);
-    config.decoder = Box::new(move || {
+    config.input = packets(move || {
         let tell = tell.clone();
         Ok(Box::new(FakeDecoder(Box::new(move |packet| tell.send(packet.pts).unwrap()))))
     });
@@ -261,8 +267,8 @@ fn a_slow_decoder_skips_to_the_next_key_frame_and_asks_for_it() {
     let Setup { mut config, events } = setup();
     // Twice the time that the stream has for a picture.
     let slow = Duration::from_millis(4);
-    config.decoder =
-        Box::new(move || Ok(Box::new(FakeDecoder(Box::new(move |_| std::thread::sleep(slow))))));
+    config.input =
+        packets(move || Ok(Box::new(FakeDecoder(Box::new(move |_| std::thread::sleep(slow))))));
     let engine = Engine::spawn(config).unwrap();
     // 2 ms a picture, all of them references (the bytes hold no H.264 slice that says otherwise).
     let at = |index: i64, key| {
@@ -298,7 +304,7 @@ fn a_decoder_that_is_behind_leaves_out_what_nothing_refers_to() {
     let (tell, decoded) = sync_channel(1000);
     let (leave, wait) = sync_channel::<()>(1);
     let mut wait = Some(wait);
-    config.decoder = Box::new(move || {
+    config.input = packets(move || {
         let (tell, mut wait) = (tell.clone(), wait.take());
         Ok(Box::new(FakeDecoder(Box::new(move |packet| {
             if let Some(wait) = wait.take() {
@@ -336,7 +342,7 @@ fn a_full_queue_is_thrown_away_and_decoding_goes_on_at_a_key_packet() {
     let (leave, wait) = sync_channel::<()>(1);
     let (enter, entered) = sync_channel::<()>(1);
     let mut wait = Some(wait);
-    config.decoder = Box::new(move || {
+    config.input = packets(move || {
         let (mut wait, enter) = (wait.take(), enter.clone());
         Ok(Box::new(FakeDecoder(Box::new(move |_| {
             if let Some(wait) = wait.take() {
@@ -538,7 +544,7 @@ fn an_encoder_or_decoder_that_fails_is_replaced() {
         Ok(Box::new(FakeEncoder { size: settings.size, first: true }))
     });
     let mut made = 0;
-    config.decoder = Box::new(move || {
+    config.input = packets(move || {
         made += 1;
         if made == 1 { Err(failed()) } else { Ok(Box::new(FakeDecoder(Box::new(|_| {})))) }
     });
@@ -573,7 +579,7 @@ fn dropping_an_engine_ends_its_threads_and_counts_what_was_left() {
     let held = alive.clone();
     let gate = Arc::new(Paid::default());
     config.gate = gate.clone();
-    config.decoder = Box::new(move || {
+    config.input = packets(move || {
         let held = held.clone();
         Ok(Box::new(FakeDecoder(Box::new(move |_| {
             let _ = &held;
@@ -619,4 +625,38 @@ fn a_stage_that_panics_ends_the_engine_and_push_goes_on_without_blocking() {
     for index in 1..10 {
         engine.push(packet(index, false, 64));
     }
+}
+
+#[test]
+fn one_decoder_serves_several_engines_whose_groups_begin_together() {
+    let small = setup();
+    let small_engine =
+        Engine::spawn(Config { input: Input::Frames, ..small.config }).expect("a thread");
+    let feed = small_engine.feed();
+    let Setup { mut config, events } = setup();
+    config.graph = Box::new(move |_| {
+        let feed = feed.clone();
+        Ok(graph(move |frame| {
+            feed.push(frame.clone());
+            Ok(())
+        }))
+    });
+    let engine = Engine::spawn(config).expect("threads");
+    for index in 0..6 {
+        if index == 4 {
+            engine.key_at(Pts(4 * STEP));
+            small_engine.key_at(Pts(4 * STEP));
+        }
+        engine.push(packet(index, index == 0, 64));
+        let expected = (Pts(index * STEP), index == 0 || index == 4);
+        assert_eq!(next_packet(&events), expected);
+        assert_eq!(next_packet(&small.events), expected);
+    }
+    assert!(small_engine.is_running());
+    small_engine.end();
+    assert!(matches!(next(&small.events), Event::Ended));
+    // Who is gone takes nothing and holds nobody up.
+    assert_eq!(small_engine.stop().out, 6);
+    engine.push(packet(6, false, 64));
+    assert_eq!(next_packet(&events), (Pts(6 * STEP), false));
 }

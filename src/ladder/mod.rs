@@ -1,0 +1,154 @@
+//! Smaller renditions of a stream's pictures, made by this node where the settings name them
+//! (`renditions`), for viewers whose way is too narrow for the stream itself.
+//!
+//! Each rendition is a stream of its own in the hub, `cam#rid=360p`, exactly as a simulcast layer of
+//! a publisher is: WebRTC viewers are moved between them by their way or by their own choice, HLS
+//! players find them in the multivariant playlist. The pictures are decoded once for all of them,
+//! keep their names, and begin their groups where the source does. Nothing is decoded or encoded
+//! while nobody reads one.
+
+mod rung;
+mod work;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ingest::hub::StreamStatus;
+use ingest::{Hub, StreamName};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, info_span, warn};
+
+pub use rung::Rung;
+
+use crate::streams::StreamSettings;
+use work::Work;
+
+/// How often streams are looked through for new settings, beside each that comes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Streams whose renditions are made at the same time; each costs a core or more.
+const MAKING_MAX: usize = 8;
+
+/// The renditions that this node makes. Cloning shares them.
+#[derive(Clone)]
+pub struct Ladders {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    hub: Hub,
+    streams: StreamSettings,
+    ladders: Mutex<HashMap<StreamName, Arc<Ladder>>>,
+    runtime: tokio::runtime::Handle,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// The renditions of one stream, the largest first.
+#[derive(Debug)]
+pub struct Ladder {
+    /// What is made.
+    pub rungs: Vec<Rung>,
+    making: AtomicBool,
+}
+
+impl Ladder {
+    /// Whether they are being made now.
+    pub fn is_making(&self) -> bool {
+        self.making.load(Ordering::Relaxed)
+    }
+}
+
+impl Ladders {
+    /// None yet. Must be called within a runtime.
+    pub(crate) fn new(
+        hub: Hub,
+        streams: StreamSettings,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let (ladders, runtime) = (Mutex::default(), tokio::runtime::Handle::current());
+        Self { shared: Arc::new(Shared { hub, streams, ladders, runtime, tasks, stop }) }
+    }
+
+    /// The renditions that a stream has from this node.
+    pub fn of(&self, name: &StreamName) -> Option<Arc<Ladder>> {
+        self.shared.ladders.lock().get(name).cloned()
+    }
+
+    /// All of them.
+    pub fn list(&self) -> Vec<(StreamName, Arc<Ladder>)> {
+        let ladders = self.shared.ladders.lock();
+        ladders.iter().map(|(name, ladder)| (name.clone(), Arc::clone(ladder))).collect()
+    }
+
+    /// Gives streams their renditions until the node stops.
+    pub(crate) async fn run(self) {
+        let mut events = self.shared.hub.events();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let stop = self.shared.stop.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // Notices that were missed are made up for by the next look.
+                _ = events.recv() => {}
+                _ = look.tick() => {}
+            }
+            self.shared.hub.list().iter().for_each(|status| self.ensure(status));
+        }
+    }
+
+    /// Begins the renditions of a stream that lacks them.
+    fn ensure(&self, status: &StreamStatus) {
+        let shared = &self.shared;
+        let wanted = rung::wanted(&shared.streams, &status.name);
+        let Some(video) = status.tracks.video.as_ref().filter(|_| !wanted.is_empty()) else {
+            return;
+        };
+        let rungs = rung::below(&wanted, video.size);
+        let mut ladders = shared.ladders.lock();
+        // A publisher's own renditions are as good as ours and cost nothing.
+        let has = !shared.hub.renditions(&status.name).is_empty();
+        if rungs.is_empty() || has || ladders.contains_key(&status.name) {
+            return;
+        }
+        let ladder = Arc::new(Ladder { rungs, making: AtomicBool::new(false) });
+        let work = match Work::new(self.clone(), status, wanted, Arc::clone(&ladder)) {
+            Ok(work) => work,
+            Err(error) => return warn!(stream = %status.name, %error, "no renditions"),
+        };
+        ladders.insert(status.name.clone(), ladder);
+        drop(ladders);
+        let span = info_span!("renditions", stream = %status.name);
+        let (this, name) = (self.clone(), status.name.clone());
+        let task = async move {
+            // Taken off also when it panics.
+            let _listed = Listed(this, name);
+            work.run().await;
+        };
+        shared.tasks.spawn_on(task.instrument(span), &shared.runtime);
+    }
+
+    /// Takes one of the places for streams whose renditions are made; false when there is none.
+    fn begin_making(&self, ladder: &Ladder) -> bool {
+        let ladders = self.shared.ladders.lock();
+        let free = ladders.values().filter(|ladder| ladder.is_making()).count() < MAKING_MAX;
+        if free {
+            ladder.making.store(true, Ordering::Relaxed);
+        }
+        free
+    }
+}
+
+/// A stream in the list.
+struct Listed(Ladders, StreamName);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.0.shared.ladders.lock().remove(&self.1);
+    }
+}
