@@ -92,8 +92,8 @@ async fn segments_need_a_password_come_once_and_bad_ones_are_refused_with_the_re
     assert_eq!(put(&cam(0), &first).await.0, StatusCode::OK);
     assert_eq!(put(&cam(1), &second).await.0, StatusCode::OK);
     // Somebody else, with a password too.
-    let other = format!("live/cam/0.ts?user=any&pass=secret");
-    let (status, text) = put(&other, &first).await;
+    let other = "live/cam/0.ts?user=any&pass=secret";
+    let (status, text) = put(other, &first).await;
     assert_eq!(status, StatusCode::CONFLICT, "{text}");
     let playlist = format!("live/cam/index.m3u8{secret}");
     let (status, _) = put(&playlist, b"#EXTM3U\n#EXT-X-ENDLIST\n").await;
