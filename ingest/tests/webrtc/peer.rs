@@ -211,6 +211,11 @@ impl Peer {
             endpoint.connect(Instant::now(), SELF, Arc::new(config), None).unwrap();
             self.dtls = Some(endpoint);
         }
+        let endpoint = self.dtls.as_mut().unwrap();
+        // As every client does, it sends again what may have been lost.
+        if endpoint.poll_timeout(&SELF).is_some_and(|at| at <= Instant::now()) {
+            endpoint.handle_timeout(SELF, Instant::now()).unwrap();
+        }
         self.flush_dtls().await;
         let Some(datagram) = self.receive(limit).await else { return false };
         if !(20..64).contains(&datagram[0]) {
