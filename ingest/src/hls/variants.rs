@@ -15,8 +15,9 @@ use super::segmenter::Format;
 use crate::name::StreamName;
 
 /// How long the playlist waits for the first segment of a rendition, once the stream itself is
-/// there. One that is not made in time is left out.
-const RENDITION_READY_MAX: Duration = Duration::from_secs(2);
+/// there: two groups of most encoders, since the one in which it begins may be too short for a
+/// segment. One that is not made in time is left out.
+const RENDITION_READY_MAX: Duration = Duration::from_secs(6);
 
 fn media(format: Format) -> &'static str {
     match format {
