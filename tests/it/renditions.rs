@@ -52,7 +52,6 @@ fn times(playlist: &str) -> BTreeSet<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "waits for a run after the wait for renditions became longer"]
 async fn hls_players_find_each_rendition_with_every_picture_and_groups_that_begin_together() {
     let _alone = alone().await;
     let node = node().await;
@@ -98,7 +97,6 @@ async fn hls_players_find_each_rendition_with_every_picture_and_groups_that_begi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "waits for a run with a picture that is too large for the narrow way"]
 async fn a_webrtc_viewer_on_a_narrow_way_gets_a_rendition_that_the_node_makes() {
     let _alone = alone().await;
     let node = node().await;
