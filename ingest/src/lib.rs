@@ -27,6 +27,7 @@ pub mod remote;
 pub mod rtmp;
 pub mod rtp;
 pub mod rtsp;
+mod segment;
 pub mod sessions;
 pub mod srt;
 pub mod views;

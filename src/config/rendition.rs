@@ -2,10 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use ingest::hub::RENDITIONS_MAX;
 use serde::{Deserialize, Serialize};
-
-/// Renditions of one stream, at most: WebRTC viewers choose among so many.
-pub const RENDITIONS_MAX: usize = 4;
 
 /// Characters of a rendition's name.
 const NAME_MAX: usize = 16;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ingest::hub::StreamStatus;
+use ingest::hub::{Event, StreamStatus};
 use ingest::{Hub, StreamName};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -95,10 +95,16 @@ impl Ladders {
             tokio::select! {
                 () = stop.cancelled() => return,
                 // Notices that were missed are made up for by the next look.
-                _ = events.recv() => {}
-                _ = look.tick() => {}
+                event = events.recv() => if let Ok(Event::Online(name)) = event
+                    && !name.is_derived()
+                    && let Some(status) = self.shared.hub.status(&name)
+                {
+                    self.ensure(&status);
+                },
+                _ = look.tick() => {
+                    self.shared.hub.list().iter().for_each(|status| self.ensure(status));
+                }
             }
-            self.shared.hub.list().iter().for_each(|status| self.ensure(status));
         }
     }
 

@@ -7,8 +7,8 @@ use pipeline::fmp4::Writer;
 use pipeline::packet::AudioTrack;
 use pipeline::{Codec, Tracks};
 
-use super::playlist::{self, Map, Playlist, Segment};
-use super::segment::Open;
+use super::playlist::{self, Playlist};
+use crate::segment::{Form, Open};
 
 pub(crate) const PLAYLIST_SEEDS: &[&[u8]] = &[
     b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2.0,\ns7.ts\n#EXT-X-ENDLIST\n",
@@ -44,21 +44,12 @@ fn init() -> &'static Bytes {
 }
 
 pub(crate) fn segment(bytes: &[u8]) {
-    let map = Map { uri: String::new(), range: None };
     let mut open = Open::default();
-    let _ = open.init(map.clone(), bytes);
-    let _ = open.init(map.clone(), init());
+    let _ = open.init(bytes);
+    let _ = open.init(init());
     let mut out = Vec::new();
-    for map in [Some(map), None] {
-        let segment = Segment {
-            number: 0,
-            uri: String::new(),
-            seconds: 2.0,
-            range: None,
-            discontinuity: false,
-            map,
-        };
-        let _ = open.segment(&segment, Bytes::copy_from_slice(bytes), &mut out);
+    for form in [Form::Fragments, Form::Ts] {
+        let _ = open.segment(form, Bytes::copy_from_slice(bytes), &mut out);
     }
 }
 
@@ -69,19 +60,10 @@ mod tests {
 
     #[test]
     fn the_seed_is_a_segment_with_a_packet() {
-        let map = Map { uri: String::new(), range: None };
         let mut open = Open::default();
-        open.init(map.clone(), init()).unwrap();
-        let segment = Segment {
-            number: 0,
-            uri: String::new(),
-            seconds: 2.0,
-            range: None,
-            discontinuity: false,
-            map: Some(map),
-        };
+        open.init(init()).unwrap();
         let mut out = Vec::new();
-        open.segment(&segment, Bytes::from_static(SEGMENT_SEEDS[0]), &mut out).unwrap();
+        open.segment(Form::Fragments, Bytes::from_static(SEGMENT_SEEDS[0]), &mut out).unwrap();
         let packets = out.iter().filter(|piece| matches!(piece, Piece::Packet(_))).count();
         assert_eq!(packets, 1, "{out:?}");
     }

@@ -9,7 +9,6 @@
 mod fetch;
 pub(crate) mod fuzz;
 mod playlist;
-mod segment;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,14 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-pub(crate) use playlist::{Map, Segment};
-pub(crate) use segment::Open;
-
 use crate::mp4::Mp4Error;
 use crate::paced::{self, PIECES_WAITING, Piece};
 use crate::remote::{Ended, Error, Options, Sink, Target};
+use crate::segment::{Form, Open};
 use fetch::Fetch;
-use playlist::{Media, Playlist};
+use playlist::{Map, Media, Playlist, Segment};
 
 /// Segments in a row that may fail before the attempt does.
 const FAILURES_MAX: u32 = 3;
@@ -87,6 +84,14 @@ pub async fn pull(
     ended
 }
 
+/// What goes on from segment to segment.
+#[derive(Default)]
+struct Reading {
+    /// The init segment in force.
+    map: Option<Map>,
+    open: Open,
+}
+
 /// A playlist being followed.
 struct Follow<'a> {
     fetch: Fetch,
@@ -99,7 +104,7 @@ impl Follow<'_> {
         let (url, mut media) = self.media(url).await?;
         let mut next = media.live_edge();
         let mut queue: VecDeque<Segment> = VecDeque::new();
-        let mut open = Open::default();
+        let mut reading = Reading::default();
         let mut failures = 0;
         let mut new_at = Instant::now();
         info!(first = next, segments = media.segments.len(), "a playlist is followed");
@@ -116,7 +121,7 @@ impl Follow<'_> {
                 new_at = Instant::now();
             }
             while let Some(segment) = queue.pop_front() {
-                match self.segment(&url, &segment, &mut open).await {
+                match self.segment(&url, &segment, &mut reading).await {
                     Ok(()) => failures = 0,
                     Err(None) => return Err(None),
                     Err(Some(error)) => {
@@ -157,7 +162,7 @@ impl Follow<'_> {
                 media.segments.last().is_some_and(|last| last.number.saturating_add(1) < next);
             if behind {
                 next = media.live_edge();
-                open.again = true;
+                reading.open.begin_again();
             }
         }
     }
@@ -187,18 +192,23 @@ impl Follow<'_> {
         &self,
         playlist: &Url,
         segment: &Segment,
-        open: &mut Open,
+        reading: &mut Reading,
     ) -> Result<(), Option<HlsError>> {
         let url = |uri: &str| playlist.join(uri).map_err(|e| HlsError::Playlist(e.to_string()));
         if let Some(map) = &segment.map
-            && open.map.as_ref() != Some(map)
+            && reading.map.as_ref() != Some(map)
         {
             let init = self.fetch.segment(&url(&map.uri)?, map.range).await?;
-            open.init(map.clone(), &init).map_err(HlsError::from)?;
+            reading.open.init(&init).map_err(HlsError::from)?;
+            reading.map = Some(map.clone());
         }
         let bytes = self.fetch.segment(&url(&segment.uri)?, segment.range).await?;
         let mut out = Vec::new();
-        open.segment(segment, bytes, &mut out).map_err(HlsError::from)?;
+        if segment.discontinuity {
+            reading.open.begin_again();
+        }
+        let form = if segment.map.is_some() { Form::Fragments } else { Form::Ts };
+        reading.open.segment(form, bytes, &mut out).map_err(HlsError::from)?;
         for piece in out {
             self.pieces.send(Ok(piece)).await.map_err(|_| None::<HlsError>)?;
         }

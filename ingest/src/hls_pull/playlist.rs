@@ -31,21 +31,21 @@ pub(super) struct Media {
 
 /// One segment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Segment {
-    pub(crate) number: u64,
-    pub(crate) uri: String,
-    pub(crate) seconds: f32,
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) uri: String,
+    pub(super) seconds: f32,
     /// First byte and count.
-    pub(crate) range: Option<(u64, u64)>,
-    pub(crate) discontinuity: bool,
-    pub(crate) map: Option<Map>,
+    pub(super) range: Option<(u64, u64)>,
+    pub(super) discontinuity: bool,
+    pub(super) map: Option<Map>,
 }
 
 /// An init segment.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Map {
-    pub(crate) uri: String,
-    pub(crate) range: Option<(u64, u64)>,
+pub(super) struct Map {
+    pub(super) uri: String,
+    pub(super) range: Option<(u64, u64)>,
 }
 
 /// Reads a playlist.

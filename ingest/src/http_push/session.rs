@@ -13,10 +13,11 @@ use tracing::{Instrument as _, info, info_span, warn};
 use super::file::Kind;
 use super::{Server, Shared};
 use crate::auth::{Grant, Request};
-use crate::hls_pull::{HlsError, Map, Open, Segment};
+use crate::mp4::Mp4Error;
 use crate::name::StreamName;
 use crate::paced::{self, PIECES_WAITING, Piece};
 use crate::remote::{Sink, Status};
+use crate::segment::{Form, Open};
 use crate::sessions::{self, SessionState};
 
 /// Segments that wait to be shown, beside the one that is. A publisher that sends more waits.
@@ -164,12 +165,14 @@ impl Session {
         }
         let again = number.zip(order.newest).is_some_and(|(number, newest)| number < newest);
         let pieces = order.read(kind, again, bytes)?;
-        order.newest = number.or(order.newest);
         let to = self.segments.lock().clone().ok_or(Refused::Over)?;
         let sent = tokio::time::timeout(limit, to.send(pieces)).await;
         self.touch();
         match sent {
-            Ok(Ok(())) => Ok(true),
+            Ok(Ok(())) => {
+                order.newest = number.or(order.newest);
+                Ok(true)
+            }
             Ok(Err(_)) => Err(Refused::Over),
             Err(_) => Err(Refused::TooFast),
         }
@@ -182,11 +185,11 @@ impl Session {
                 let mut wake = std::pin::pin!(self.init.notified());
                 wake.as_mut().enable();
                 let mut order = self.order.lock().await;
-                if order.open.init(map(), bytes).is_ok() {
+                if order.open.init(bytes).is_ok() {
                     self.init.notify_waiters();
                     return true;
                 }
-                if order.open.map.is_some() {
+                if order.open.has_init() {
                     return false;
                 }
                 drop(order);
@@ -236,7 +239,7 @@ impl Session {
         shared: &Shared,
         remote: String,
     ) {
-        let (pieces, read) = mpsc::channel::<Result<Piece, HlsError>>(PIECES_WAITING);
+        let (pieces, read) = mpsc::channel::<Result<Piece, Mp4Error>>(PIECES_WAITING);
         let forward = async move {
             while let Some(segment) = waiting.recv().await {
                 for piece in segment {
@@ -275,28 +278,21 @@ impl Session {
 impl Order {
     /// What is in a segment.
     fn read(&mut self, kind: Kind, again: bool, bytes: Bytes) -> Result<Vec<Piece>, Refused> {
-        let unreadable = |what: String| Refused::Unreadable(what);
-        let segment = Segment {
-            number: 0,
-            uri: String::new(),
-            seconds: 0.0,
-            range: None,
-            discontinuity: again,
-            map: (kind == Kind::Mp4).then(map),
-        };
+        if again {
+            self.open.begin_again();
+        }
+        let form = if kind == Kind::Mp4 { Form::Fragments } else { Form::Ts };
         let mut pieces = Vec::new();
-        let read = self.open.segment(&segment, bytes, &mut pieces);
-        read.map_err(|error| unreadable(error.to_string()))?;
+        let read = self.open.segment(form, bytes, &mut pieces);
+        read.map_err(|error| Refused::Unreadable(error.to_string()))?;
         match pieces.iter().any(|piece| matches!(piece, Piece::Packet(_))) {
             true => Ok(pieces),
-            false => Err(unreadable("no picture and no sound was found in the segment".into())),
+            false => {
+                let what = "no picture and no sound was found in the segment";
+                Err(Refused::Unreadable(what.into()))
+            }
         }
     }
-}
-
-/// The one init segment in force.
-fn map() -> Map {
-    Map { uri: String::new(), range: None }
 }
 
 /// Takes a session off the list, unless another has its place.

@@ -1,21 +1,27 @@
-//! What is in a segment: MPEG-TS, or fragments that an init segment describes.
+//! What is in a segment that comes by HTTP, pulled or pushed: MPEG-TS, or fragments that an init
+//! segment describes.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 use pipeline::mpegts::{Demuxer, Event};
 
-use super::playlist::{Map, Segment};
 use crate::mp4::{self, Movie, Mp4Error, Packets};
 use crate::paced::Piece;
+
+/// What a segment is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Ts,
+    /// Of fragmented MP4.
+    Fragments,
+}
 
 /// What goes on from segment to segment.
 #[derive(Default)]
 pub(crate) struct Open {
-    /// The init segment in force.
-    pub(crate) map: Option<Map>,
     /// The next segment's times begin anew.
-    pub(crate) again: bool,
+    again: bool,
     movie: Option<(Movie, Packets)>,
     demuxer: Demuxer,
     events: Vec<Event>,
@@ -23,28 +29,38 @@ pub(crate) struct Open {
 
 impl Open {
     /// Takes an init segment.
-    pub(crate) fn init(&mut self, map: Map, bytes: &[u8]) -> Result<(), Mp4Error> {
+    pub(crate) fn init(&mut self, bytes: &[u8]) -> Result<(), Mp4Error> {
         let body =
             mp4::find(bytes, b"moov").ok_or(Mp4Error::Tables("no moov in the init segment"))?;
         let movie = Movie::parse(&bytes[body.1..body.2])?;
         let packets = Packets::new(&movie)?;
-        (self.map, self.movie) = (Some(map), Some((movie, packets)));
+        self.movie = Some((movie, packets));
         Ok(())
+    }
+
+    /// Whether there is an init segment.
+    pub(crate) fn has_init(&self) -> bool {
+        self.movie.is_some()
+    }
+
+    /// The times of the next segment begin anew.
+    pub(crate) fn begin_again(&mut self) {
+        self.again = true;
     }
 
     /// Takes a segment.
     pub(crate) fn segment(
         &mut self,
-        segment: &Segment,
+        form: Form,
         bytes: Bytes,
         out: &mut Vec<Piece>,
     ) -> Result<(), Mp4Error> {
-        if segment.discontinuity || std::mem::take(&mut self.again) {
+        if std::mem::take(&mut self.again) {
             self.demuxer = Demuxer::new();
             out.push(Piece::Again);
         }
         let now = Instant::now();
-        if let (Some(_), Some((movie, packets))) = (&segment.map, &mut self.movie) {
+        if let (Form::Fragments, Some((movie, packets))) = (form, &mut self.movie) {
             return mp4::fragments(movie, packets, &bytes, now, out);
         }
         self.demuxer.push(now, &bytes, &mut self.events);
@@ -72,15 +88,9 @@ mod tests {
     #[test]
     fn a_segment_without_fragments_brings_nothing() {
         let mut out = Vec::new();
-        let segment = Segment {
-            number: 0,
-            uri: String::new(),
-            seconds: 1.0,
-            range: None,
-            discontinuity: true,
-            map: None,
-        };
-        Open::default().segment(&segment, Bytes::from_static(b"nothing"), &mut out).unwrap();
+        let mut open = Open::default();
+        open.begin_again();
+        open.segment(Form::Ts, Bytes::from_static(b"nothing"), &mut out).unwrap();
         assert!(matches!(out[..], [Piece::Again]));
     }
 }
