@@ -13,6 +13,8 @@ use pipeline::{Pts, Ticks, TrackKind};
 pub struct FramePackets {
     /// Place in the stream's [`Ring`](super::ring::Ring), zero before it is in one.
     pub index: u64,
+    /// Place of its first packet among all packets of that ring, zero before it is in one.
+    pub first_packet: u64,
     /// The track.
     pub kind: TrackKind,
     /// Whether decoding can start here.
@@ -41,6 +43,7 @@ impl FramePackets {
         debug_assert!(ends.is_sorted());
         Self {
             index: 0,
+            first_packet: 0,
             kind: packet.kind,
             key: packet.key,
             pts: packet.pts,

@@ -36,6 +36,8 @@ pub struct Ring {
     frames: VecDeque<Arc<FramePackets>>,
     /// Number of the frame at the front.
     first: u64,
+    /// Number of the next packet.
+    next_packet: u64,
     last_key: Option<u64>,
     bytes: usize,
     packets: usize,
@@ -47,14 +49,16 @@ impl Ring {
         Self { limits, ..Self::default() }
     }
 
-    /// An empty ring whose frames are numbered from `first` on.
+    /// An empty ring whose frames and packets are numbered from `first` on.
     pub fn numbered(limits: RingLimits, first: u64) -> Self {
-        Self { first, ..Self::new(limits) }
+        Self { first, next_packet: first, ..Self::new(limits) }
     }
 
-    /// Adds the next frame, gives it its number and drops what the limits no longer allow.
+    /// Adds the next frame, gives it and its packets their numbers and drops what the limits no longer allow.
     pub fn push(&mut self, mut frame: FramePackets) -> Arc<FramePackets> {
         frame.index = self.first + self.frames.len() as u64;
+        frame.first_packet = self.next_packet;
+        self.next_packet += frame.len() as u64;
         self.bytes += frame.bytes();
         self.packets += frame.len();
         if frame.key {
@@ -72,9 +76,12 @@ impl Ring {
         frame
     }
 
-    /// Frame `index`, while it is kept.
-    pub fn get(&self, index: u64) -> Option<&Arc<FramePackets>> {
-        self.frames.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+    /// The frame with packet `number` and the packet's place in it, while it is kept.
+    pub fn with_packet(&self, number: u64) -> Option<(&Arc<FramePackets>, usize)> {
+        let after = self.frames.partition_point(|frame| frame.first_packet <= number);
+        let frame = self.frames.get(after.checked_sub(1)?)?;
+        let place = usize::try_from(number - frame.first_packet).ok()?;
+        (place < frame.len()).then_some((frame, place))
     }
 
     /// The frames from the newest key picture on; empty when it is no longer kept.

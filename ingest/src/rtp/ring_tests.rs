@@ -23,11 +23,15 @@ fn the_group_being_written_is_kept_whole_and_a_short_past_before_it() {
         assert_eq!(frame.index, number);
         let group: Vec<u64> = ring.group().map(|frame| frame.index).collect();
         assert_eq!(group, (number / 80 * 80..=number).collect::<Vec<_>>());
-        assert!(ring.get(number.saturating_sub(20)).is_some());
+        for packet in [0, 1] {
+            let number = number.saturating_sub(20);
+            let (frame, place) = ring.with_packet(2 * number + packet).unwrap();
+            assert_eq!((frame.index, place), (number, packet as usize));
+        }
         assert!(ring.frames.len() <= 80 + 21, "{}", ring.frames.len());
     }
-    assert_eq!(ring.get(0).map(|frame| frame.index), None);
-    assert_eq!(ring.get(200).map(|frame| frame.index), None);
+    assert!(ring.with_packet(0).is_none(), "gone");
+    assert!(ring.with_packet(400).is_none(), "not there yet");
     assert_eq!(ring.end(), 200);
 }
 

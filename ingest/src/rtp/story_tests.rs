@@ -86,15 +86,16 @@ impl Sender {
             assert_eq!(media, MEDIA.0);
             for seq in lost {
                 let sent = self.mapping.lookup(seq).expect("within the window");
-                let frame = self.ring.get(sent.frame).expect("within the ring");
+                let (frame, packet) = self.ring.with_packet(sent.packet).expect("within the ring");
+                let time = self.mapping.time_of(frame, &sent);
                 assert!(self.mapping.may_resend());
                 self.rtx = self.rtx.next();
                 let (ssrc, payload_type) = RESENT;
-                let marker = frame.marker(sent.packet);
-                let header = Header { marker, payload_type, seq: self.rtx, time: sent.time, ssrc };
+                let marker = frame.marker(packet);
+                let header = Header { marker, payload_type, seq: self.rtx, time, ssrc };
                 let mut out = Vec::new();
                 header.write(&[(4, b"0")], &mut out);
-                rtx::wrap(seq, frame.payload(sent.packet).unwrap(), &mut out);
+                rtx::wrap(seq, frame.payload(packet).unwrap(), &mut out);
                 link.send(now, true, &out);
             }
         }
@@ -159,7 +160,7 @@ fn transfer(seed: u64, loss: f64, ask: bool, count: u64) -> (Vec<Packet>, Receiv
     let mut link = Link { chance, loss, under_way: BinaryHeap::new(), count: 0 };
     let mut sender = Sender {
         ring: Ring::new(RingLimits::default()),
-        mapping: Mapping::new(Seq(0x7f00), RtpTime(u32::MAX - 9999), 90_000, 128),
+        mapping: Mapping::new(Seq(0x7f00), RtpTime(u32::MAX - 9999), 90_000, 1024),
         clock: ViewerClock::new(start, Ntp(0)),
         rtx: Seq(65_500),
     };

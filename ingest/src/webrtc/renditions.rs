@@ -19,7 +19,7 @@ use crate::rtp::frame::FramePackets;
 use crate::rtp::payload::{PAYLOAD_BYTES_DEFAULT, Packetiser};
 use crate::rtp::ring::{Ring, RingLimits};
 
-/// Frames of a rendition are numbered from its place times two to this.
+/// Frames and packets of a rendition are numbered from its place times two to this.
 const SHIFT: u32 = 48;
 
 /// Over how long bits are counted.
@@ -32,7 +32,7 @@ const ALIVE: Duration = Duration::from_secs(2);
 const LIMITS: RingLimits =
     RingLimits { bytes: 4 << 20, packets: 1 << 14, span: pipeline::Ticks(2 * 90_000) };
 
-/// The rendition that a frame of this number is of; 0 is the stream itself.
+/// The rendition that a frame or packet of this number is of; 0 is the stream itself.
 pub(crate) fn of(index: u64) -> usize {
     (index >> SHIFT) as usize
 }
@@ -167,9 +167,9 @@ impl Renditions {
         Some(if self.list[found].is_smaller(stream) { found + 1 } else { 0 })
     }
 
-    /// A frame of a rendition that was sent before.
-    pub(crate) fn frame(&self, index: u64) -> Option<&Arc<FramePackets>> {
-        self.list.get(of(index).checked_sub(1)?)?.ring.get(index)
+    /// The frame of a rendition with this packet, and the packet's place in it.
+    pub(crate) fn with_packet(&self, number: u64) -> Option<(&Arc<FramePackets>, usize)> {
+        self.list.get(of(number).checked_sub(1)?)?.ring.with_packet(number)
     }
 }
 

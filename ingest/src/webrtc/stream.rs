@@ -10,7 +10,7 @@ use pipeline::{Codec, Packet, Pts, TrackKind, Tracks};
 use tokio::sync::{mpsc, watch};
 
 use super::mux::Key;
-use super::renditions::Renditions;
+use super::renditions::{self, Renditions};
 use super::results;
 use super::worker::Event;
 use crate::hub::{Hub, Item, Reader};
@@ -216,16 +216,21 @@ impl Stream {
         self.video.group().cloned()
     }
 
-    /// The number of the picture of this name in the cached group.
-    pub(crate) fn picture(&self, pts: Pts) -> Option<u64> {
-        self.video.group().find(|frame| frame.pts == pts).map(|frame| frame.index)
+    /// The picture of this name in the cached group.
+    pub(crate) fn picture(&self, pts: Pts) -> Option<&FramePackets> {
+        self.video.group().find(|frame| frame.pts == pts).map(|frame| &**frame)
     }
 
-    /// A frame that was sent before.
-    pub(crate) fn frame(&self, kind: TrackKind, index: u64) -> Option<&Arc<FramePackets>> {
+    /// The frame that had this packet, and the packet's place in it.
+    pub(crate) fn with_packet(
+        &self,
+        kind: TrackKind,
+        number: u64,
+    ) -> Option<(&Arc<FramePackets>, usize)> {
         match kind {
-            TrackKind::Video => self.video.get(index).or_else(|| self.renditions.frame(index)),
-            TrackKind::Audio => self.audio.get(index),
+            TrackKind::Video if renditions::of(number) == 0 => self.video.with_packet(number),
+            TrackKind::Video => self.renditions.with_packet(number),
+            TrackKind::Audio => self.audio.with_packet(number),
         }
     }
 }

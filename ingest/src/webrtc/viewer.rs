@@ -34,8 +34,8 @@ use crate::rtp::thin::{Supply, Thin};
 /// with the first frame.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Frames of each track that are remembered for retransmission: 4 s of pictures at 60 a second.
-const WINDOW_FRAMES: usize = 256;
+/// Packets of each track that are remembered for retransmission: 2 s of 40 Mbit/s.
+const WINDOW_PACKETS: u32 = 8192;
 
 /// Bytes of a packet beside its payload: header, extensions, tag, UDP and IP.
 const OVERHEAD_BYTES: usize = 12 + 8 + 16 + 28;
@@ -98,7 +98,7 @@ impl Track {
         let first = Seq(random.random());
         Self {
             medium: medium.clone(),
-            mapping: Mapping::new(first, RtpTime(random.random()), rate, WINDOW_FRAMES),
+            mapping: Mapping::new(first, RtpTime(random.random()), rate, WINDOW_PACKETS),
             repair: ExtSeq(u64::from(random.random::<u16>() & 0x7fff)),
             lost: 0,
         }
@@ -312,7 +312,7 @@ impl Viewer {
     pub(crate) fn rtp_time(&self, stream: &Stream, pts: Pts) -> Option<RtpTime> {
         let mapping = &self.video.as_ref()?.mapping;
         // While a viewer catches up its pictures follow each other faster than their names.
-        let sent = stream.picture(pts).and_then(|picture| mapping.time_of(picture));
+        let sent = stream.picture(pts).and_then(|picture| mapping.time_of_frame(picture));
         sent.or_else(|| Some(mapping.time_at(self.clock.as_ref()?.at(pts)?)))
     }
 
@@ -392,21 +392,22 @@ impl Viewer {
         };
         let Some(track) = track.as_mut().filter(|track| track.medium.ssrc == media) else { return };
         let Some(sent) = track.mapping.lookup(seq) else { return };
-        let Some(frame) = stream.frame(kind, sent.frame) else { return };
-        let Some(payload) = frame.payload(sent.packet) else { return };
+        let Some((frame, packet)) = stream.with_packet(kind, sent.packet) else { return };
+        let Some(payload) = frame.payload(packet) else { return };
         if !track.mapping.may_resend() {
             return;
         }
+        let time = track.mapping.time_of(frame, &sent);
         io.buffer.clear();
         let (header, roc) = match track.medium.rtx {
             Some(payload_type) => {
                 let number = track.repair;
                 track.repair = number.plus(1);
                 let header = Header {
-                    marker: frame.marker(sent.packet),
+                    marker: frame.marker(packet),
                     payload_type,
                     seq: number.seq(),
-                    time: sent.time.plus(track.ticks(frame.offset(sent.packet))),
+                    time: time.plus(track.ticks(frame.offset(packet))),
                     ssrc: track.medium.rtx_ssrc,
                 };
                 let departed = track.depart(&mut self.estimate, io.now, payload.len());
@@ -422,8 +423,8 @@ impl Viewer {
             None if track.medium.transport_cc.is_some() => return,
             None => {
                 // The very same packet as before, so the cipher may see its number again.
-                let place = (sent.seq.seq(), sent.time);
-                let bytes = track.header(frame, sent.packet, place, None, io.buffer);
+                let place = (sent.seq.seq(), time);
+                let bytes = track.header(frame, packet, place, None, io.buffer);
                 io.buffer.extend_from_slice(payload);
                 (bytes, sent.seq.roc())
             }
