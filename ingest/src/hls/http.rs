@@ -102,12 +102,17 @@ async fn serve(server: &Server, name: &StreamName, route: Route<'_>, head: &Head
         None => session.name.clone(),
         Some(rid) => {
             let name = session.name.of_rendition(rid);
-            let known = server.shared.hub.renditions(&session.name).contains(&name);
+            // Its players are carried over while its publisher, and so the rendition, is away.
+            let known = server.shared.hub.renditions(&session.name).contains(&name)
+                || server.running(&name, format).is_some();
             known.then_some(name).ok_or_else(not_found)?
         }
     };
     match route.file {
         File::Index(_) => {
+            // The stream first: renditions take what places are left.
+            server.begin_again(&name, format);
+            begun(server, &name, format)?;
             let renditions = variants::begin(server, &name, format);
             let muxer = ready(server, &name, format).await?;
             let text = variants::multivariant(&muxer, &renditions).await;
@@ -166,14 +171,20 @@ fn waiting(server: &Server) -> Result<tokio::sync::SemaphorePermit<'_>, Box<Resp
     server.shared.waiting.try_acquire().map_err(|_| busy("too many requests wait"))
 }
 
+/// The muxer of a stream, begun if it does not run.
+fn begun(server: &Server, name: &StreamName, format: Format) -> Result<Arc<Muxer>, Box<Response>> {
+    let muxer = server.muxer(name, format).ok_or_else(|| busy("too many streams are watched"))?;
+    muxer.touch();
+    Ok(muxer)
+}
+
 /// The muxer of a stream once players can begin.
 async fn ready(
     server: &Server,
     name: &StreamName,
     format: Format,
 ) -> Result<Arc<Muxer>, Box<Response>> {
-    let muxer = server.muxer(name, format).ok_or_else(|| busy("too many streams are watched"))?;
-    muxer.touch();
+    let muxer = begun(server, name, format)?;
     let _place = waiting(server)?;
     match tokio::time::timeout(READY_MAX, muxer.ready()).await {
         Ok(Phase::Ready | Phase::Starting) => Ok(muxer),

@@ -272,10 +272,25 @@ impl Server {
             tracing::info!(stream = %running.name, ?format, "HLS muxer begins");
             let shared = &server.shared;
             running.run(Arc::clone(&shared.views), &shared.config).await;
-            shared.muxers.lock().remove(&(running.name.clone(), format));
+            let mut muxers = shared.muxers.lock();
+            let key = (running.name.clone(), format);
+            if muxers.get(&key).is_some_and(|muxer| Arc::ptr_eq(muxer, &running)) {
+                muxers.remove(&key);
+            }
+            drop(muxers);
             tracing::info!(stream = %running.name, ?format, "HLS muxer ends");
         });
         Some(muxer)
+    }
+
+    /// Who begins to play does not get what is over: the publisher may be back.
+    fn begin_again(&self, name: &StreamName, format: Format) {
+        let mut muxers = self.shared.muxers.lock();
+        let key = (name.clone(), format);
+        if let Some(muxer) = muxers.get(&key).filter(|muxer| muxer.is_over()) {
+            muxer.stop();
+            muxers.remove(&key);
+        }
     }
 
     /// The muxer of a stream if it runs.

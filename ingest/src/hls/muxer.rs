@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Config;
-use super::playlist::{self, Wanted};
+use super::playlist::{self, Source, Wanted};
 use super::request::Piece;
 use super::segmenter::{Format, Segmenter};
 use super::window::Window;
@@ -45,6 +45,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a muxer waits for a publisher that is gone before its players are sent away.
 const AWAY_MAX: Duration = Duration::from_secs(30);
 
+/// How long players are told of the end before the muxer is gone: they look once a segment.
+const OVER_FOR: Duration = Duration::from_secs(10);
+
 /// How far a muxer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -63,6 +66,7 @@ pub(super) struct Muxer {
     /// What the names of its files begin with.
     pub(super) prefix: String,
     pub(super) created: SystemTime,
+    begun: Instant,
     state: Mutex<State>,
     /// Phase, and a number that grows with each part.
     progress: watch::Sender<(Phase, u64)>,
@@ -76,7 +80,7 @@ pub(super) struct Muxer {
 struct State {
     segmenter: Segmenter,
     window: Window,
-    live: bool,
+    source: Source,
     /// The playlists of this moment, made once for all players.
     made: Vec<(Wanted, Arc<str>)>,
 }
@@ -92,13 +96,18 @@ pub(super) enum Reload {
 impl Muxer {
     pub(super) fn new(name: StreamName, format: Format, config: &Config) -> Self {
         let window = Window::new(config.limits());
-        let state =
-            State { segmenter: Segmenter::new(format), window, live: false, made: Vec::new() };
+        let state = State {
+            segmenter: Segmenter::new(format),
+            window,
+            source: Source::Away,
+            made: Vec::new(),
+        };
         Self {
             name,
             format,
             prefix: format!("{:08x}", rand::random::<u32>()),
             created: SystemTime::now(),
+            begun: Instant::now(),
             state: Mutex::new(state),
             progress: watch::Sender::new((Phase::Starting, 0)),
             last_request: Mutex::new((Instant::now(), SystemTime::now())),
@@ -135,6 +144,17 @@ impl Muxer {
         }
     }
 
+    /// Whether players can begin, which is waited for until it is so old.
+    pub(super) async fn is_ready_at(&self, age: Duration) -> bool {
+        let by = tokio::time::Instant::from_std(self.begun + age);
+        tokio::time::timeout_at(by, self.ready()).await == Ok(Phase::Ready)
+    }
+
+    /// Whether its publisher is not waited for any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.lock().source == Source::Over
+    }
+
     /// Itself as a variant whose media playlist is at `media`.
     pub(super) fn variant(&self, media: &str) -> String {
         playlist::variant(&self.state.lock().window, media)
@@ -153,7 +173,7 @@ impl Muxer {
     /// The media playlist as it is.
     pub(super) fn media(&self, low_latency: bool, skip: bool) -> Arc<str> {
         let state = &mut *self.state.lock();
-        let wanted = Wanted { format: self.format, low_latency, skip, live: state.live };
+        let wanted = Wanted { format: self.format, low_latency, skip, source: state.source };
         if let Some((_, made)) = state.made.iter().find(|(w, _)| *w == wanted) {
             return Arc::clone(made);
         }
@@ -177,6 +197,7 @@ impl Muxer {
         loop {
             progress.mark_unchanged();
             match self.has(segment, part) {
+                _ if self.is_over() => return Reload::Now(self.media(true, skip)),
                 Some(true) => return Reload::Now(self.media(true, skip)),
                 Some(false) => {}
                 None => return Reload::TooFar,
@@ -253,13 +274,13 @@ impl Muxer {
             match views.view(&self.name, takes).await {
                 Ok(reader) => {
                     begun = true;
-                    self.state.lock().live = true;
+                    self.change(|state| state.source = Source::Live);
                     if let Some(over) = self.follow(reader, config).await {
                         return over;
                     }
                     away = Instant::now();
                     self.change(|state| {
-                        state.live = false;
+                        state.source = Source::Away;
                         state.segmenter.end_run(&mut state.window);
                     });
                 }
@@ -267,7 +288,10 @@ impl Muxer {
                     return Some(error);
                 }
                 // `view` itself has waited a while.
-                Err(error) if away.elapsed() > AWAY_MAX || self.is_idle(config) => {
+                Err(error) if self.is_idle(config) => return Some(error),
+                Err(error) if away.elapsed() > AWAY_MAX => {
+                    self.change(|state| state.source = Source::Over);
+                    tokio::time::sleep(OVER_FOR).await;
                     return Some(error);
                 }
                 Err(_) => tokio::time::sleep(LOOK_EVERY).await,

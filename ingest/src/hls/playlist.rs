@@ -26,8 +26,18 @@ pub(super) struct Wanted {
     pub(super) low_latency: bool,
     /// Without what the player knows already.
     pub(super) skip: bool,
-    /// Whether the publisher is there: only then something can be promised.
-    pub(super) live: bool,
+    pub(super) source: Source,
+}
+
+/// What is known of the publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// It is there: what comes next can be promised.
+    Live,
+    /// It went, and may come back.
+    Away,
+    /// It is not waited for any more: nothing will come (4.4.3.4).
+    Over,
 }
 
 /// The multivariant playlist of these [`variant`]s; players begin with the first.
@@ -112,10 +122,13 @@ pub(super) fn media(window: &Window, prefix: &str, wanted: Wanted) -> String {
             name.head(&mut out, open, &mut init);
             name.parts(&mut out, open);
         }
-        if wanted.live {
+        if wanted.source == Source::Live {
             let hint = name.part(window.next_part);
             let _ = writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{hint}\"");
         }
+    }
+    if wanted.source == Source::Over {
+        out.push_str("#EXT-X-ENDLIST\n");
     }
     out
 }

@@ -8,7 +8,7 @@ use pipeline::packet::VideoTrack;
 use pipeline::{Codec, Packet, Pts, Size, Ticks, TrackKind, Tracks};
 
 use super::Config;
-use super::playlist::{self, SESSION, Wanted};
+use super::playlist::{self, SESSION, Source, Wanted};
 use super::segmenter::{Format, Segmenter};
 use super::window::Window;
 
@@ -61,7 +61,11 @@ impl Story {
     }
 
     fn playlist(&self, low_latency: bool, skip: bool) -> String {
-        let wanted = Wanted { format: self.format, low_latency, skip, live: true };
+        self.playlist_when(Source::Live, low_latency, skip)
+    }
+
+    fn playlist_when(&self, source: Source, low_latency: bool, skip: bool) -> String {
+        let wanted = Wanted { format: self.format, low_latency, skip, source };
         playlist::media(&self.window, "0a", wanted).replace(SESSION, "?s")
     }
 }
@@ -194,6 +198,19 @@ fn transport_streams_keep_the_rules_and_a_jump_of_the_clock_is_a_discontinuity()
     assert!(durations.values().all(|duration| *duration < 1.1), "{durations:?}");
     assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{text}");
     assert!(!text.contains("EXT-X-MAP") && text.contains(".ts?s"), "{text}");
+}
+
+#[test]
+fn only_a_publisher_that_is_there_promises_and_only_one_that_is_given_up_ends() {
+    let mut story = Story::new(Format::Fmp4, &Config::default());
+    story.run(300, 3000, 60, 400);
+    let has = |source, tag| story.playlist_when(source, true, false).contains(tag);
+    for (source, promises, ends) in
+        [(Source::Live, true, false), (Source::Away, false, false), (Source::Over, false, true)]
+    {
+        assert_eq!(has(source, "#EXT-X-PRELOAD-HINT"), promises, "{source:?}");
+        assert_eq!(has(source, "#EXT-X-ENDLIST\n"), ends, "{source:?}");
+    }
 }
 
 #[test]

@@ -9,13 +9,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::Server;
-use super::muxer::{Muxer, Phase};
+use super::muxer::Muxer;
 use super::playlist;
 use super::segmenter::Format;
 use crate::name::StreamName;
 
-/// How long the playlist waits for the first segment of a rendition, once the stream itself is
-/// there: two groups of most encoders, since the one in which it begins may be too short for a
+/// How old a rendition's muxer gets before the playlist does not wait for its first segment any
+/// more: two groups of most encoders, since the one in which it begins may be too short for a
 /// segment. One that is not made in time is left out.
 const RENDITION_READY_MAX: Duration = Duration::from_secs(6);
 
@@ -36,8 +36,7 @@ pub(super) fn begin(server: &Server, name: &StreamName, format: Format) -> Vec<A
 /// The multivariant playlist of a stream whose players can begin.
 pub(super) async fn multivariant(stream: &Muxer, renditions: &[Arc<Muxer>]) -> String {
     let ready = renditions.iter().map(|rendition| async move {
-        let phase = tokio::time::timeout(RENDITION_READY_MAX, rendition.ready()).await;
-        (phase == Ok(Phase::Ready)).then_some(rendition)
+        rendition.is_ready_at(RENDITION_READY_MAX).await.then_some(rendition)
     });
     let whole = stream.pixels();
     let mut smaller: Vec<_> = join_all(ready)

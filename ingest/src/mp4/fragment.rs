@@ -105,6 +105,8 @@ pub(crate) fn fragments(
     out: &mut Vec<Piece>,
 ) -> Result<(), Mp4Error> {
     let mut from = 0;
+    // Each sample is copied, and a fragment's tables may name the same bytes many times.
+    let mut left = bytes.len();
     while let Some((at, _, end)) = find(&bytes[from..], b"moof") {
         let (at, end) = (from + at, from + end);
         if (end - at) as u64 > MOOF_BYTES_MAX {
@@ -112,8 +114,9 @@ pub(crate) fn fragments(
             return Err(Mp4Error::TooLarge { what, bytes, limit: MOOF_BYTES_MAX });
         }
         for sample in movie.fragment(&bytes[at..end], at as u64, bytes.len() as u64)? {
-            let first = sample.at as usize;
-            let data = BytesMut::from(&bytes[first..first + sample.size as usize]);
+            let (first, size) = (sample.at as usize, sample.size as usize);
+            left = left.checked_sub(size).ok_or(Mp4Error::Tables("samples overlap"))?;
+            let data = BytesMut::from(&bytes[first..first + size]);
             let (tracks, packet) = packets.packet(&sample, data, now);
             out.extend(tracks.map(Piece::Tracks));
             out.extend(packet.map(Piece::Packet));

@@ -80,8 +80,10 @@ impl Packets {
                     Ok(Some(unit)) if unit.key || self.seen_key => {
                         self.seen_key = true;
                         let key = unit.key;
+                        // What was recorded here says it in the picture, too.
                         let told = self.turn.filter(|_| key).and_then(|(codec, turn)| {
-                            orientation::with_turn(codec, &unit.data, turn)
+                            let says = orientation::turn_of(codec, &unit.data) == Some(turn);
+                            (!says).then(|| orientation::with_turn(codec, &unit.data, turn))?
                         });
                         let data = told.unwrap_or(unit.data);
                         Some(Packet { kind, pts, dts, key, data, arrived })

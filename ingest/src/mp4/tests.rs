@@ -10,13 +10,20 @@ use super::*;
 
 /// An init segment and a fragment of Opus: 20 ms each.
 fn opus(frames: i64) -> (Bytes, Bytes) {
+    opus_of(frames, 4)
+}
+
+/// The same with frames of so many bytes.
+fn opus_of(frames: i64, bytes: usize) -> (Bytes, Bytes) {
     let audio =
         AudioTrack { codec: Codec::Opus, sample_rate: 48_000, channels: 2, config: Bytes::new() };
     let mut writer = Writer::new(&Tracks { video: None, audio: Some(audio) }).unwrap();
     for number in 0..frames {
         let time = Pts::from_millis(20 * number);
         // One frame of 20 ms (RFC 6716, table 2).
-        let data = Bytes::from(vec![0xF8, number as u8, 1, 2]);
+        let mut data = vec![0xF8, number as u8, 1, 2];
+        data.resize(bytes, 3);
+        let data = Bytes::from(data);
         let (kind, key, arrived) = (TrackKind::Audio, true, Instant::now());
         writer.push(&Packet { kind, pts: time, dts: time, key, data, arrived });
     }
@@ -70,6 +77,23 @@ fn samples_outside_of_the_fragment_are_refused() {
     let end = (fragment.len() - 1) as u64;
     assert!(matches!(movie.fragment(moof, at as u64, end), Err(Mp4Error::Tables(_))));
     assert!(Movie::parse(&moov(&init)[..40]).is_err());
+}
+
+#[test]
+fn fragments_that_name_the_same_bytes_again_and_again_are_refused() {
+    let (init, fragment) = opus_of(1, 1000);
+    let movie = Movie::parse(moov(&init)).unwrap();
+    let read = |bytes: &[u8]| {
+        let mut packets = Packets::new(&movie).unwrap();
+        let (bytes, mut out) = (Bytes::copy_from_slice(bytes), Vec::new());
+        fragments(&movie, &mut packets, &bytes, Instant::now(), &mut out).map(|()| out.len())
+    };
+    assert_eq!(read(&fragment).unwrap(), 2, "the tracks and a packet");
+    let at = fragment.windows(4).position(|kind| kind == b"moof").unwrap() - 4;
+    let head = Head::parse(&fragment[at..]).unwrap();
+    let moof = &fragment[at..at + head.bytes.unwrap() as usize];
+    let many = [moof.repeat(100).as_slice(), &fragment[at..]].concat();
+    assert!(matches!(read(&many), Err(Mp4Error::Tables("samples overlap"))));
 }
 
 #[test]

@@ -218,7 +218,8 @@ fn one_of_many(
     if data.len() < size {
         return Err(MediaError::Short(kind));
     }
-    Ok((track, data.split_to(size)))
+    // Each track in a buffer of its own: a small one that is kept must not keep the others.
+    Ok((track, BytesMut::from(&data.split_to(size)[..])))
 }
 
 fn legacy_video_tag(first: u8, mut data: BytesMut) -> Result<Tag, MediaError> {

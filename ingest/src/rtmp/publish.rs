@@ -114,10 +114,16 @@ impl Publish {
         parts: Parts,
         out: &mut Vec<Output>,
     ) -> Result<(), MediaError> {
+        let mut own = Ok(());
         for (number, tag) in parts {
             match (number, kind) {
-                (0, TrackKind::Video) => self.own_picture(came, tag?, out)?,
-                (0, TrackKind::Audio) => self.own_sound(came, tag?, out)?,
+                (0, _) => {
+                    let taken = tag.and_then(|tag| match kind {
+                        TrackKind::Video => self.own_picture(came, tag, out),
+                        TrackKind::Audio => self.own_sound(came, tag, out),
+                    });
+                    own = own.and(taken);
+                }
                 _ => {
                     let taken = tag.map_err(Some).and_then(|tag| match kind {
                         TrackKind::Video => self.further_picture(number, came, tag, out),
@@ -129,7 +135,7 @@ impl Publish {
                 }
             }
         }
-        Ok(())
+        own
     }
 
     fn own_picture(

@@ -487,6 +487,17 @@ fn many_tracks_of_many_codecs_in_one_message_are_taken_one_by_one() {
     let left = feed.media.take_left_out().unwrap();
     assert_eq!((left.kind, left.number, left.error), (TrackKind::Audio, 200, None));
     assert_eq!(feed.media.take_left_out(), None);
+    // What is wrong with the stream's own track is told, and the others are taken all the same.
+    let broken = message(1, &[entry(b"ac-3", 0, b"?"), entry(b"Opus", 1, b"z")]);
+    assert!(matches!(feed.audio(20, broken), Err(MediaError::Codec { .. })));
+    assert_eq!(further(&feed).last(), Some(&('a', 1, Some(20))));
+    // A track that is kept does not keep the rest of its message.
+    let mut large = b"Opus\x01\x00\x01\x00".to_vec();
+    large.resize(8 + 256, 7);
+    let parts = flv::audio(message(1, &[entry(b"mp4a", 0, b"y"), large]));
+    let own = parts.map(|(_, tag)| tag.unwrap()).next();
+    let Some(flv::Tag::Frame { data, .. }) = own else { panic!("{own:?}") };
+    assert!(data.capacity() < 256, "{}", data.capacity());
 }
 
 #[test]

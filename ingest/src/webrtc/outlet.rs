@@ -78,8 +78,7 @@ impl Outlet {
 
     /// Whether the stream was taken over, or its writer told to leave.
     pub(crate) fn is_closed(&self) -> bool {
-        use futures_util::FutureExt;
-        self.writer.as_ref().is_some_and(|writer| writer.closed().now_or_never().is_some())
+        self.writer.as_ref().is_some_and(Writer::is_closed)
     }
 }
 

@@ -81,6 +81,11 @@ impl Further {
         }
     }
 
+    /// The next of any of them, if it is there.
+    pub(super) fn try_next(&mut self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
+
     /// The next of any of them.
     pub(super) async fn next(&mut self) -> News {
         match self.news.recv().await {

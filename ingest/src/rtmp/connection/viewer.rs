@@ -55,8 +55,13 @@ impl Connection {
                         }
                     }
                 }
-                Woken::Further(News { kind, number, item }) => {
-                    self.session.send_further(kind, number, &item);
+                Woken::Further(news) => {
+                    let mut next = Some(news);
+                    while let Some(News { kind, number, item }) = next {
+                        self.session.send_further(kind, number, &item);
+                        let room = self.session.output().len() < WRITE_BATCH;
+                        next = if room { further.try_next() } else { None };
+                    }
                 }
                 Woken::Item(item) => {
                     if let (true, Some(merge)) = (live, merge) {

@@ -130,10 +130,7 @@ async fn run(
         if wishes.is_none() || after.packets != before.packets {
             heard = now;
         } else if now >= silent {
-            return Err(Error::Timeout {
-                what: "media of the source",
-                limit: options.idle_timeout,
-            });
+            return Err(silence(options));
         }
         sink.status().count(after.bytes - before.bytes, after.units - before.units);
         before = after;
