@@ -69,8 +69,10 @@ pub struct Way {
 #[derive(Debug)]
 pub struct Estimate {
     bitrate: f64,
-    /// When each packet left and its bytes, the one before `next` last.
-    departures: VecDeque<(Instant, u32)>,
+    /// When the first packet left.
+    origin: Option<Instant>,
+    /// Packets that left, the one before `next` last.
+    departures: VecDeque<Departure>,
     next: ExtSeq,
     /// When the last report came.
     told: Option<Instant>,
@@ -84,10 +86,17 @@ pub struct Estimate {
     loss: f64,
 }
 
+/// One packet that left. There are many of these where there are many viewers.
+#[derive(Clone, Copy, Debug)]
+struct Departure {
+    /// Microseconds since the first one, modulo 2^32: reports come within the hour.
+    at: u32,
+    bytes: u32,
+}
+
 /// The least time from departure to arrival, by two clocks, so that only differences count.
 #[derive(Debug, Default)]
 struct Base {
-    origin: Option<Instant>,
     /// Microseconds: of this stretch of time and of the one before.
     fastest: [Option<i64>; 2],
     since: Option<Instant>,
@@ -104,6 +113,7 @@ impl Estimate {
     pub fn new() -> Self {
         Self {
             bitrate: START,
+            origin: None,
             departures: VecDeque::new(),
             next: ExtSeq(1),
             told: None,
@@ -121,27 +131,37 @@ impl Estimate {
         if self.departures.len() == DEPARTURES_MAX {
             self.departures.pop_front();
         }
-        self.departures.push_back((now, bytes as u32));
+        let at = self.since_first(now) as u32;
+        self.departures.push_back(Departure { at, bytes: bytes as u32 });
         let number = self.next;
         self.next = number.plus(1);
         number.seq()
+    }
+
+    /// Microseconds since the first packet left.
+    fn since_first(&mut self, now: Instant) -> u64 {
+        let origin = *self.origin.get_or_insert(now);
+        now.saturating_duration_since(origin).as_micros() as u64
     }
 
     /// Takes a report. Numbers that were not given out or were reported on before are passed over.
     pub fn on_feedback(&mut self, now: Instant, feedback: &Feedback<'_>) {
         let (mut done, mut packets, mut lost, mut bytes) = (0, 0_u32, 0_u32, 0_u64);
         let mut least: Option<i64> = None;
+        let told = self.since_first(now);
         for (seq, arrival) in feedback.clone() {
             let back = self.next.seq().since(seq);
             let Some(back) = usize::try_from(back).ok().filter(|&back| back > 0) else { continue };
             let Some(place) = self.departures.len().checked_sub(back) else { continue };
-            let (departure, size) = self.departures[place];
+            let Departure { at, bytes: size } = self.departures[place];
+            let departure = told as i64 - i64::from((told as u32).wrapping_sub(at));
             done = done.max(place + 1);
             packets += 1;
             match arrival {
                 Some(arrival) => {
                     bytes += u64::from(size);
-                    let took = self.base.took(departure, arrival);
+                    // By two clocks: plus what they differ by.
+                    let took = arrival - departure;
                     least = Some(least.map_or(took, |least| least.min(took)));
                 }
                 None => lost += 1,
@@ -214,12 +234,6 @@ impl Estimate {
 }
 
 impl Base {
-    /// Microseconds from departure to arrival, plus what the clocks differ by.
-    fn took(&mut self, departure: Instant, arrival_us: i64) -> i64 {
-        let origin = *self.origin.get_or_insert(departure);
-        arrival_us - departure.saturating_duration_since(origin).as_micros() as i64
-    }
-
     /// How long the fastest packet of a report queued.
     fn queue(&mut self, now: Instant, least: i64) -> Duration {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= FASTEST_FOR) {
