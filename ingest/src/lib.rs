@@ -23,6 +23,7 @@ pub mod mpegts;
 pub mod name;
 mod paced;
 pub mod record;
+mod refuse;
 pub mod remote;
 pub mod rtmp;
 pub mod rtp;

@@ -12,8 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN,
-    RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -26,14 +25,12 @@ use super::segmenter::Format;
 use super::variants;
 use crate::auth::{self, Action};
 use crate::name::StreamName;
+use crate::refuse::{busy, not_allowed, refuse};
 use crate::views::ViewError;
 
 /// How long the first player of a stream waits for its first segment. Longer than the distance of
 /// key pictures of most encoders.
 const READY_MAX: Duration = Duration::from_secs(20);
-
-/// What a client that came too early or too much is told to wait, in seconds.
-const RETRY_AFTER_S: &str = "2";
 
 /// Pieces never change: who has one may keep it as long as it can be of use.
 const KEEP: &str = "max-age=60";
@@ -51,7 +48,7 @@ async fn intercept(State(server): State<Server>, request: Request, next: Next) -
     let name = StreamName::parse(route.stream);
     let head = Head::of(&request);
     let mut response = match (request.method().clone(), name) {
-        (_, Err(error)) => problem(StatusCode::NOT_FOUND, &error.to_string()),
+        (_, Err(error)) => *refuse(StatusCode::NOT_FOUND, &error.to_string()),
         (Method::GET | Method::HEAD, Ok(name)) => {
             let answer = serve(&server, &name, route, &head).await;
             answer.unwrap_or_else(|response| *response)
@@ -227,15 +224,7 @@ async fn session(
         auth::Request::over_http(Action::Read, name.clone(), "hls", peer.ip(), headers, query);
     let grant = server.shared.access.check(question.clone()).await.map_err(|refusal| {
         tracing::info!(stream = %name, %peer, %refusal, "hls refused");
-        let mut response = match refusal.ask_credentials {
-            true => refuse(StatusCode::UNAUTHORIZED, "not allowed"),
-            false => refuse(StatusCode::FORBIDDEN, "not allowed"),
-        };
-        if refusal.ask_credentials {
-            let challenge = HeaderValue::from_static("Basic realm=\"millstream\"");
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        }
-        response
+        not_allowed(&refusal)
     })?;
     let name = grant.name.clone();
     let secret = readers.begin(*peer, &question, grant, format);
@@ -305,21 +294,6 @@ fn allow_origin(allowed: &[String], origin: Option<&HeaderValue>, headers: &mut 
     }
 }
 
-fn problem(status: StatusCode, text: &str) -> Response {
-    let keep = [(CACHE_CONTROL, KEEP_NOT)];
-    (status, keep, format!("{text}\n")).into_response()
-}
-
-fn refuse(status: StatusCode, text: &str) -> Box<Response> {
-    Box::new(problem(status, text))
-}
-
 fn not_found() -> Box<Response> {
     refuse(StatusCode::NOT_FOUND, "there is nothing here")
-}
-
-fn busy(text: &str) -> Box<Response> {
-    let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, text);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
-    response
 }
