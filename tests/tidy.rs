@@ -68,6 +68,8 @@ const CORES: &[&str] = &[
     "ingest/src/rtsp/sound.rs",
     "ingest/src/rtsp/transport.rs",
     "ingest/src/hls_pull/playlist.rs",
+    "ingest/src/http_push/file.rs",
+    "ingest/src/http_push/traffic.rs",
     "ingest/src/matroska/",
     "ingest/src/mp4/fragment.rs",
     "ingest/src/mp4/packets.rs",

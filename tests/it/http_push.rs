@@ -73,6 +73,9 @@ async fn segments_need_a_password_come_once_and_bad_ones_are_refused_with_the_re
         (answer.status(), answer.text().await.unwrap())
     };
     assert_eq!(put("live/cam/0.ts", &first).await.0, StatusCode::UNAUTHORIZED);
+    let page = node.client.post(node.http("live/cam/0.ts?token=secret")).body(first.clone());
+    let page = page.header("origin", "http://elsewhere.example").send().await.unwrap();
+    assert_eq!(page.status(), StatusCode::FORBIDDEN);
     let secret = "?token=secret";
     let cam = |number: u32| format!("live/cam/{number}.ts{secret}");
     let (status, text) = put(&cam(0), &[0x47; 1880]).await;

@@ -9,7 +9,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 
@@ -18,15 +18,13 @@ use super::file::{File, Kind};
 use super::session::{Refused, Session, Who};
 use crate::auth::{self, Action};
 use crate::name::StreamName;
+use crate::refuse::{busy, not_allowed, refuse};
 
 /// Bytes of a playlist.
 const PLAYLIST_BYTES_MAX: usize = 1 << 20;
 
 /// The tag of a playlist that has all its segments.
 const END: &[u8] = b"#EXT-X-ENDLIST";
-
-/// What a publisher that came too much is told to wait, in seconds.
-const RETRY_AFTER_S: &str = "1";
 
 /// Answers what publishes segments; the rest goes on.
 pub(super) fn over(server: Server, rest: Router) -> Router {
@@ -42,16 +40,20 @@ async fn intercept(State(server): State<Server>, request: Request, next: Next) -
     let taken = server.shared.runtime.clone().spawn(async move { answer(&server, request).await });
     taken.await.unwrap_or_else(|error| {
         tracing::error!(%error, "taking a segment");
-        *problem(StatusCode::INTERNAL_SERVER_ERROR, "the segment was not taken")
+        *refuse(StatusCode::INTERNAL_SERVER_ERROR, "the segment was not taken")
     })
 }
 
 async fn answer(server: &Server, request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let Some(file) = File::parse(&path) else { return StatusCode::NOT_FOUND.into_response() };
+    let own_page = is_own_page(&request);
     let answer = match StreamName::for_publisher(file.stream) {
+        _ if !own_page => {
+            Err(refuse(StatusCode::FORBIDDEN, "pages of other sites may not publish"))
+        }
         Ok(name) => take(server, name, &file, request).await,
-        Err(error) => Err(problem(StatusCode::BAD_REQUEST, &error.to_string())),
+        Err(error) => Err(refuse(StatusCode::BAD_REQUEST, &error.to_string())),
     };
     let answer = answer.unwrap_or_else(|mut refused| {
         // What is left of the body is not read.
@@ -62,6 +64,19 @@ async fn answer(server: &Server, request: Request) -> Response {
     answer
 }
 
+/// Whether a page, if it is one that asks, comes from this server. Browsers let every page `POST` to
+/// any address without asking there first, be it a node that is open because it is on loopback.
+fn is_own_page(request: &Request) -> bool {
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    if !request.headers().contains_key(ORIGIN) {
+        return true;
+    }
+    let site = text(ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, site)| site);
+    // HTTP/2 has the host in the address.
+    let host = text(HOST).or_else(|| request.uri().authority().map(|host| host.as_str()));
+    site.zip(host).is_some_and(|(site, host)| site.eq_ignore_ascii_case(host))
+}
+
 async fn take(
     server: &Server,
     name: StreamName,
@@ -69,42 +84,54 @@ async fn take(
     request: Request,
 ) -> Result<Response, Box<Response>> {
     let (head, content) = request.into_parts();
-    let (session, new) = admitted(server, name, &head).await?;
+    let publisher = admitted(server, name, &head).await?;
     if head.method == Method::DELETE {
         // Publishers take back what players no longer need; we keep none of it.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let mut flying = session.as_ref().map(Session::flying);
-    let config = &server.shared.config;
-    let limit = if file.kind == Kind::Playlist { PLAYLIST_BYTES_MAX } else { config.segment_bytes };
-    let bytes = body(server, content, limit).await?;
-    let open = session.filter(|session| session.is_open());
+    let shared = &server.shared;
+    // Kept until the answer: a segment is in memory until it is taken.
+    let place = shared.receiving.try_acquire();
+    let _place = place.map_err(|_| busy("too many segments at once"))?;
     if file.kind == Kind::Playlist {
+        let bytes = body(server, content, PLAYLIST_BYTES_MAX).await?;
         if bytes.windows(END.len()).any(|window| window == END)
-            && let Some(session) = open
+            && let Publisher::Known(session) = publisher
         {
-            flying.take();
-            session.end().await;
+            session.end();
         }
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let session = match open {
-        Some(session) => session,
-        None => begin(server, new)?,
-    };
-    flying.get_or_insert_with(|| Session::flying(&session));
-    let taken = session.segment(file.kind, file.number, bytes, config.receive).await;
-    match taken {
-        Ok(_) => Ok(StatusCode::OK.into_response()),
-        Err(error) => {
-            let text = error.to_string();
-            Err(match error {
-                Refused::Unreadable(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, &text),
-                Refused::TooFast => busy(&text),
-                Refused::Over => problem(StatusCode::CONFLICT, &text),
-            })
+    let bytes = body(server, content, shared.config.segment_bytes);
+    let (flying, bytes) = match publisher {
+        Publisher::Known(session) => {
+            let flying = Session::set_out(&session).map_err(refused)?;
+            (flying, bytes.await?)
         }
+        Publisher::New(admitted) => {
+            let bytes = bytes.await?;
+            (Session::set_out(&begin(server, &admitted)?).map_err(refused)?, bytes)
+        }
+    };
+    flying.land(file, bytes, shared.config.receive).await.map_err(refused)?;
+    Ok(StatusCode::OK.into_response())
+}
+
+fn refused(error: Refused) -> Box<Response> {
+    let text = error.to_string();
+    match error {
+        Refused::Unreadable(_) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &text),
+        Refused::TooFast => busy(&text),
+        Refused::Over => refuse(StatusCode::CONFLICT, &text),
     }
+}
+
+/// Who sends a request.
+enum Publisher {
+    /// Whose stream goes on.
+    Known(Arc<Session>),
+    /// Who may begin one.
+    New(Box<Admitted>),
 }
 
 /// Who was let in, to begin a stream.
@@ -119,7 +146,7 @@ async fn admitted(
     server: &Server,
     name: StreamName,
     head: &Parts,
-) -> Result<(Option<Arc<Session>>, Option<Admitted>), Box<Response>> {
+) -> Result<Publisher, Box<Response>> {
     let shared = &server.shared;
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let peer = peer.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
@@ -129,69 +156,54 @@ async fn admitted(
     let known = shared.open.lock().get(&question.name).cloned();
     let ours = |session: &Arc<Session>| session.is_open() && session.who == Who::of(&question);
     if let Some(session) = known.filter(ours) {
-        session.touch();
-        return Ok((Some(session), None));
+        return Ok(Publisher::Known(session));
     }
     let grant = shared.access.check(question.clone()).await.map_err(|refusal| {
         tracing::info!(stream = %question.name, %peer, %refusal, "HTTP publisher refused");
-        let mut response = problem(
-            if refusal.ask_credentials { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN },
-            "not allowed",
-        );
-        if refusal.ask_credentials {
-            let challenge = HeaderValue::from_static("Basic realm=\"millstream\"");
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        }
-        response
+        not_allowed(&refusal)
     })?;
-    Ok((None, Some(Admitted { peer, question, grant })))
+    Ok(Publisher::New(Box::new(Admitted { peer, question, grant })))
 }
 
-/// Begins a stream for who was let in.
-fn begin(server: &Server, admitted: Option<Admitted>) -> Result<Arc<Session>, Box<Response>> {
-    let over = || problem(StatusCode::CONFLICT, "the stream has ended");
-    let Admitted { peer, question, grant } = admitted.ok_or_else(over)?;
+/// The stream of who was let in: a new one, unless another request of the same publisher has begun
+/// it since. Publishers send an init segment and what it describes at the same time.
+fn begin(server: &Server, admitted: &Admitted) -> Result<Arc<Session>, Box<Response>> {
+    let Admitted { peer, question, grant } = admitted;
     let shared = &server.shared;
-    let take_over = grant.take_over.unwrap_or(shared.config.take_over);
-    if !take_over && shared.hub.status(&grant.name).is_some() {
-        let text = format!("stream {} has a publisher", grant.name);
-        return Err(problem(StatusCode::CONFLICT, &text));
-    }
     let mut open = shared.open.lock();
-    if open.len() >= shared.config.sessions_max {
+    let present = open.get(&question.name).filter(|session| session.is_open());
+    if let Some(session) = present
+        && session.who == Who::of(question)
+    {
+        return Ok(Arc::clone(session));
+    }
+    let taken = present.is_some() || shared.hub.status(&grant.name).is_some();
+    if taken && !grant.take_over.unwrap_or(shared.config.take_over) {
+        let text = format!("stream {} has a publisher", grant.name);
+        return Err(refuse(StatusCode::CONFLICT, &text));
+    }
+    if open.len() >= shared.config.sessions_max && !open.contains_key(&question.name) {
         return Err(busy("too many publishers"));
     }
-    let session = Session::begin(server, peer, &question, &grant);
+    let session = Session::begin(server, *peer, question, grant);
     if let Some(before) = open.insert(question.name.clone(), Arc::clone(&session)) {
-        before.close();
+        before.cut();
     }
     Ok(session)
 }
 
 /// The whole body of a request.
 async fn body(server: &Server, body: Body, limit: usize) -> Result<Bytes, Box<Response>> {
-    let shared = &server.shared;
-    let _place = shared.receiving.try_acquire().map_err(|_| busy("too many segments at once"))?;
-    let read = axum::body::to_bytes(body, limit);
-    match tokio::time::timeout(shared.config.receive, read).await {
+    let receive = server.shared.config.receive;
+    match tokio::time::timeout(receive, axum::body::to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => {
             let text = format!("the body cannot be read or has more than {limit} bytes");
-            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &text))
+            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, &text))
         }
         Err(_) => {
-            let text = format!("the body did not come within {:?}", shared.config.receive);
-            Err(problem(StatusCode::REQUEST_TIMEOUT, &text))
+            let text = format!("the body did not come within {receive:?}");
+            Err(refuse(StatusCode::REQUEST_TIMEOUT, &text))
         }
     }
-}
-
-fn problem(status: StatusCode, text: &str) -> Box<Response> {
-    Box::new((status, format!("{text}\n")).into_response())
-}
-
-fn busy(text: &str) -> Box<Response> {
-    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, text);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
-    response
 }

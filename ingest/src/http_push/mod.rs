@@ -7,7 +7,11 @@
 
 mod file;
 mod http;
+mod order;
 mod session;
+#[cfg(test)]
+mod tests;
+mod traffic;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,13 +36,13 @@ pub struct Config {
     pub take_over: bool,
     /// Bytes of a segment, at most.
     pub segment_bytes: usize,
-    /// How long a segment may take to arrive.
+    /// How long a segment may take to arrive, and again until those before it make room.
     pub receive: Duration,
-    /// How long a stream goes on when no segment comes.
+    /// How long a stream goes on when everything was shown and no segment comes.
     pub idle: Duration,
     /// Publishers at the same time.
     pub sessions_max: usize,
-    /// Segments that are being received at the same time, of all publishers.
+    /// Segments that are being received or wait for room at the same time, of all publishers.
     pub receiving_max: usize,
 }
 

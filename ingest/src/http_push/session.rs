@@ -1,23 +1,24 @@
 //! One publisher: its segments in order, read, and shown in their time.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span, warn};
 
-use super::file::Kind;
+use super::file::{File, Kind};
+use super::order::Order;
+use super::traffic::{Closed, Traffic};
 use super::{Server, Shared};
 use crate::auth::{Grant, Request};
-use crate::mp4::Mp4Error;
+use crate::mp4::{self, Mp4Error};
 use crate::name::StreamName;
 use crate::paced::{self, PIECES_WAITING, Piece};
 use crate::remote::{Sink, Status};
-use crate::segment::{Form, Open};
 use crate::sessions::{self, SessionState};
 
 /// Segments that wait to be shown, beside the one that is. A publisher that sends more waits.
@@ -25,12 +26,6 @@ const SEGMENTS_WAITING: usize = 2;
 
 /// How long a fragment waits for its init segment, which may come over another connection.
 const INIT_WAIT: Duration = Duration::from_secs(3);
-
-/// How long the end waits for segments on their way.
-const LANDING_MAX: Duration = Duration::from_secs(3);
-
-/// How often a session looks whether segments still come.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Who publishes: a request of somebody else is asked about anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +53,7 @@ pub(super) enum Refused {
     /// It cannot be read, or there is nothing in it.
     #[error("{0}")]
     Unreadable(String),
-    /// Those before it are still to be shown.
+    /// Those before it are still to be shown, or still on their way.
     #[error("segments come faster than they are shown")]
     TooFast,
     /// The stream was ended, or is somebody else's.
@@ -66,45 +61,62 @@ pub(super) enum Refused {
     Over,
 }
 
+impl From<Closed> for Refused {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::Full => Self::TooFast,
+            Closed::Over => Self::Over,
+        }
+    }
+}
+
 /// One publisher.
 pub(super) struct Session {
     pub(super) who: Who,
+    intake: Mutex<Intake>,
     order: AsyncMutex<Order>,
-    /// Wakes fragments that wait for an init segment.
-    init: Notify,
-    /// Requests that bring something.
-    flying: AtomicUsize,
-    /// Wakes who waits for them.
-    landed: Notify,
-    /// `None` once the end was said.
-    segments: Mutex<Option<mpsc::Sender<Vec<Piece>>>>,
-    touched: Mutex<Instant>,
+    /// Whether an init segment was taken, for the fragments that wait for it.
+    has_init: watch::Sender<bool>,
     open: sessions::Open,
     done: CancellationToken,
 }
 
-/// A request that brings something, until it is answered.
+/// What comes in, and where it goes.
+struct Intake {
+    traffic: Traffic,
+    /// `None` once no more is taken.
+    segments: Option<mpsc::Sender<Vec<Piece>>>,
+}
+
+/// A request that brings a segment, until it is answered.
 pub(super) struct Flying(Arc<Session>);
 
-impl Drop for Flying {
-    fn drop(&mut self) {
-        self.0.flying.fetch_sub(1, Ordering::AcqRel);
-        self.0.landed.notify_waiters();
+impl Flying {
+    /// Hands over the segment, which is taken within `limit` or refused. One that was taken before
+    /// is passed over.
+    pub(super) async fn land(
+        self,
+        file: &File<'_>,
+        bytes: Bytes,
+        limit: Duration,
+    ) -> Result<(), Refused> {
+        self.0.open.received(bytes.len() as u64);
+        let taken = tokio::time::timeout(limit, self.0.take(file, bytes)).await;
+        taken.unwrap_or(Err(Refused::TooFast))
     }
 }
 
-/// What goes on from segment to segment.
-#[derive(Default)]
-struct Order {
-    open: Open,
-    newest: Option<u64>,
+impl Drop for Flying {
+    fn drop(&mut self) {
+        self.0.traffic(|traffic| traffic.landed(Instant::now()));
+    }
 }
 
 impl Session {
     /// Begins a stream.
     pub(super) fn begin(
         server: &Server,
-        remote: std::net::SocketAddr,
+        remote: SocketAddr,
         request: &Request,
         grant: &Grant,
     ) -> Arc<Self> {
@@ -114,14 +126,12 @@ impl Session {
         open.limit(grant.lifetime);
         open.begin(SessionState::Publish, grant.name.clone(), &request.user, &request.query);
         let (segments, waiting) = mpsc::channel(SEGMENTS_WAITING);
+        let traffic = Traffic::new(Instant::now());
         let session = Arc::new(Self {
             who: Who::of(request),
+            intake: Mutex::new(Intake { traffic, segments: Some(segments) }),
             order: AsyncMutex::default(),
-            init: Notify::new(),
-            flying: AtomicUsize::new(0),
-            landed: Notify::new(),
-            segments: Mutex::new(Some(segments)),
-            touched: Mutex::new(Instant::now()),
+            has_init: watch::Sender::new(false),
             open,
             done,
         });
@@ -132,8 +142,8 @@ impl Session {
         let span = info_span!("http push", stream = %grant.name, %remote);
         let work = async move {
             info!("HTTP publisher accepted");
-            this.run(sink, waiting, &server.shared, remote.to_string()).await;
-            this.done.cancel();
+            this.run(sink, waiting, server.shared.config.idle).await;
+            this.cut();
             forget(&server.shared, &asked, &this);
             info!("HTTP publisher has gone");
         };
@@ -143,154 +153,112 @@ impl Session {
 
     /// Whether it takes more segments.
     pub(super) fn is_open(&self) -> bool {
-        !self.done.is_cancelled() && self.segments.lock().is_some()
+        !self.done.is_cancelled() && self.traffic(|traffic| traffic.is_open())
     }
 
-    /// Takes a segment; false for one that it has.
-    pub(super) async fn segment(
-        &self,
-        kind: Kind,
-        number: Option<u64>,
-        bytes: Bytes,
-        limit: Duration,
-    ) -> Result<bool, Refused> {
-        self.touch();
-        self.open.received(bytes.len() as u64);
-        if kind == Kind::Mp4 && self.init(&bytes).await? {
-            return Ok(true);
+    /// A request that brings a segment sets out; only so many do at a time.
+    pub(super) fn set_out(this: &Arc<Self>) -> Result<Flying, Refused> {
+        this.traffic(Traffic::set_out)?;
+        Ok(Flying(Arc::clone(this)))
+    }
+
+    /// Reads a segment and has it shown, when it has its turn.
+    async fn take(&self, file: &File<'_>, bytes: Bytes) -> Result<(), Refused> {
+        let init = file.kind == Kind::Mp4 && mp4::find(&bytes, b"moov").is_some();
+        if file.kind == Kind::Mp4 && !init {
+            self.init_came().await?;
         }
+        let segments = self.intake.lock().segments.clone().ok_or(Refused::Over)?;
+        // First the place, then the reading, which moves everything on: what finds no place may
+        // come again.
+        let place = segments.reserve().await.map_err(|_| Refused::Over)?;
         let mut order = self.order.lock().await;
-        if number.is_some() && number == order.newest {
-            return Ok(false);
+        if init {
+            order.init(&bytes).map_err(|error| Refused::Unreadable(error.to_string()))?;
+            self.has_init.send_replace(true);
+            return Ok(());
         }
-        let again = number.zip(order.newest).is_some_and(|(number, newest)| number < newest);
-        let pieces = order.read(kind, again, bytes)?;
-        let to = self.segments.lock().clone().ok_or(Refused::Over)?;
-        let sent = tokio::time::timeout(limit, to.send(pieces)).await;
-        self.touch();
-        match sent {
-            Ok(Ok(())) => {
-                order.newest = number.or(order.newest);
-                Ok(true)
-            }
-            Ok(Err(_)) => Err(Refused::Over),
-            Err(_) => Err(Refused::TooFast),
+        let read = order.read(file.kind, file.name, bytes).map_err(Refused::Unreadable)?;
+        if let Some(pieces) = read {
+            self.traffic(Traffic::taken);
+            place.send(pieces);
         }
+        Ok(())
     }
 
-    /// Takes an init segment; false for fragments, once theirs is there.
-    async fn init(&self, bytes: &[u8]) -> Result<bool, Refused> {
-        let come = async {
-            loop {
-                let mut wake = std::pin::pin!(self.init.notified());
-                wake.as_mut().enable();
-                let mut order = self.order.lock().await;
-                if order.open.init(bytes).is_ok() {
-                    self.init.notify_waiters();
-                    return true;
-                }
-                if order.open.has_init() {
-                    return false;
-                }
-                drop(order);
-                wake.await;
-            }
-        };
-        let missing = || Refused::Unreadable("fragments came before their init segment".into());
-        tokio::time::timeout(INIT_WAIT, come).await.map_err(|_| missing())
+    /// Waits until there is an init segment, and holds up nobody meanwhile.
+    async fn init_came(&self) -> Result<(), Refused> {
+        let mut has_init = self.has_init.subscribe();
+        let came = tokio::time::timeout(INIT_WAIT, has_init.wait_for(|has| *has)).await;
+        came.map(drop)
+            .map_err(|_| Refused::Unreadable("fragments came before their init segment".into()))
     }
 
-    /// A request that brings something.
-    pub(super) fn flying(this: &Arc<Self>) -> Flying {
-        this.flying.fetch_add(1, Ordering::AcqRel);
-        Flying(Arc::clone(this))
+    /// No more segments come but those on their way. What waits is still shown.
+    pub(super) fn end(&self) {
+        self.traffic(Traffic::end);
     }
 
-    /// No more segments come but those on their way: each has a connection of its own, and the word
-    /// of the end may be faster. What waits is still shown.
-    pub(super) async fn end(&self) {
-        let landed = async {
-            loop {
-                let mut landed = std::pin::pin!(self.landed.notified());
-                landed.as_mut().enable();
-                if self.flying.load(Ordering::Acquire) == 0 {
-                    return;
-                }
-                landed.await;
-            }
-        };
-        let _ = tokio::time::timeout(LANDING_MAX, landed).await;
-        self.close();
+    /// Ends it at once, whatever waits: somebody else has its place.
+    pub(super) fn cut(&self) {
+        self.traffic(Traffic::close);
+        self.done.cancel();
     }
 
-    /// As [`Self::end`], at once.
-    pub(super) fn close(&self) {
-        self.segments.lock().take();
+    /// Looks at what comes in, or changes it. When no more is taken, what waits is the last.
+    fn traffic<T>(&self, look: impl FnOnce(&mut Traffic) -> T) -> T {
+        let mut intake = self.intake.lock();
+        let seen = look(&mut intake.traffic);
+        if !intake.traffic.is_open() {
+            intake.segments = None;
+        }
+        seen
     }
 
-    pub(super) fn touch(&self) {
-        *self.touched.lock() = Instant::now();
-    }
-
-    async fn run(
-        &self,
-        sink: Sink,
-        mut waiting: mpsc::Receiver<Vec<Piece>>,
-        shared: &Shared,
-        remote: String,
-    ) {
+    /// Shows what comes, until the end of it or until it is told to stop.
+    async fn run(&self, sink: Sink, waiting: mpsc::Receiver<Vec<Piece>>, idle: Duration) {
         let (pieces, read) = mpsc::channel::<Result<Piece, Mp4Error>>(PIECES_WAITING);
-        let forward = async move {
-            while let Some(segment) = waiting.recv().await {
-                for piece in segment {
-                    if pieces.send(Ok(piece)).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        };
-        let silence = async {
-            let mut look = tokio::time::interval(LOOK_EVERY);
-            loop {
-                look.tick().await;
-                if self.touched.lock().elapsed() > shared.config.idle {
-                    return;
-                }
-            }
-        };
-        let publisher = ("http", remote);
+        let publisher = ("http", self.open.remote().to_string());
         let played = paced::play(read, "reading segments", publisher, &sink, &self.done);
-        // The player ends when it has shown what the forwarder gave it, or when it is told to.
-        let forward = async {
-            forward.await;
+        // The player ends when it has shown what the others gave it.
+        let fed = async {
+            tokio::join!(self.forward(waiting, pieces), self.end_in_silence(idle));
             std::future::pending::<()>().await;
         };
         tokio::select! {
             ended = played => if let Err(error) = ended {
                 warn!(%error, "HTTP publisher ended");
             },
-            () = forward => {}
-            () = silence => info!("no segment for {:?}", shared.config.idle),
+            () = fed => {}
         }
     }
-}
 
-impl Order {
-    /// What is in a segment.
-    fn read(&mut self, kind: Kind, again: bool, bytes: Bytes) -> Result<Vec<Piece>, Refused> {
-        if again {
-            self.open.begin_again();
-        }
-        let form = if kind == Kind::Mp4 { Form::Fragments } else { Form::Ts };
-        let mut pieces = Vec::new();
-        let read = self.open.segment(form, bytes, &mut pieces);
-        read.map_err(|error| Refused::Unreadable(error.to_string()))?;
-        match pieces.iter().any(|piece| matches!(piece, Piece::Packet(_))) {
-            true => Ok(pieces),
-            false => {
-                let what = "no picture and no sound was found in the segment";
-                Err(Refused::Unreadable(what.into()))
+    /// Gives the player one segment after the other.
+    async fn forward(
+        &self,
+        mut waiting: mpsc::Receiver<Vec<Piece>>,
+        pieces: mpsc::Sender<Result<Piece, Mp4Error>>,
+    ) {
+        while let Some(segment) = waiting.recv().await {
+            for piece in segment {
+                if pieces.send(Ok(piece)).await.is_err() {
+                    return;
+                }
             }
+            self.traffic(|traffic| traffic.shown(Instant::now()));
+        }
+    }
+
+    /// Ends the stream when nothing has come for a while.
+    async fn end_in_silence(&self, idle: Duration) {
+        loop {
+            let silence = self.traffic(|traffic| traffic.silence(Instant::now()));
+            let rest = idle.saturating_sub(silence);
+            if rest.is_zero() {
+                info!("no segment for {idle:?}");
+                return self.end();
+            }
+            tokio::time::sleep(rest).await;
         }
     }
 }
