@@ -36,7 +36,8 @@ pub struct Limits {
     pub ring_bytes: usize,
     /// Media time kept per stream.
     pub ring_span: Ticks,
-    /// Streams at the same time.
+    /// Streams at the same time. Forms and renditions of them are not counted: whoever makes those
+    /// bounds them for each stream.
     pub streams: usize,
 }
 
@@ -227,8 +228,11 @@ impl Hub {
             }
             present.close();
             present.end();
-        } else if streams.len() >= self.shared.limits.streams {
-            return Err(PublishError::TooMany(streams.len()));
+        } else if !name.is_derived() {
+            let count = streams.keys().filter(|name| !name.is_derived()).count();
+            if count >= self.shared.limits.streams {
+                return Err(PublishError::TooMany(count));
+            }
         }
         let stream = Arc::new(Stream {
             name: name.clone(),
@@ -584,6 +588,10 @@ impl KeyRequests {
 
     /// Whether there is a wish now, for writers that look once a picture.
     pub fn try_next(&mut self) -> bool {
+        // Nearly always there is none: no clock is read then.
+        if !self.stream.key_pending.load(Ordering::Acquire) {
+            return false;
+        }
         let rested = self.last.is_none_or(|last| last.elapsed() >= KEY_REQUEST_SPACING);
         let wished = rested && self.stream.key_pending.swap(false, Ordering::AcqRel);
         if wished {

@@ -111,6 +111,16 @@ async fn streams_beyond_the_limit_are_refused() {
 }
 
 #[tokio::test]
+async fn renditions_and_forms_of_a_stream_take_no_place_of_another() {
+    let hub = Hub::new(Limits { streams: 2, ..Limits::default() });
+    let _first = hub.publish(name("a"), publisher("a"), false).unwrap();
+    let of = [name("a").of_rendition("360p"), name("a").derived("opus"), name("a").of_sound(1)];
+    let _forms = of.map(|of| hub.publish(of, publisher("node"), true).unwrap());
+    let _second = hub.publish(name("b"), publisher("b"), false).unwrap();
+    assert!(matches!(hub.publish(name("c"), publisher("c"), false), Err(PublishError::TooMany(2))));
+}
+
+#[tokio::test]
 async fn coming_and_going_is_announced_once() {
     let hub = hub(10_000);
     let mut events = hub.events();
