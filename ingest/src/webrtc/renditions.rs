@@ -137,10 +137,6 @@ impl Renditions {
         track: Option<&VideoTrack>,
     ) -> Option<Arc<FramePackets>> {
         let rendition = self.list.get_mut(place.checked_sub(1)?)?;
-        // Its sound is the stream's, which viewers have already.
-        if !packet.kind.is_video() {
-            return None;
-        }
         rendition.rate.count(now, packet.data.len());
         rendition.reordered |= packet.pts != packet.dts;
         if !rendition.is_smaller(track) {
@@ -225,6 +221,10 @@ async fn feed(
     let Some(mut reader) = hub.tap(&name, Start::LastKey) else { return };
     loop {
         let item = reader.next().await;
+        // Its sound is the stream's, which viewers have already.
+        if matches!(&item, Item::Packet(packet) if !packet.kind.is_video()) {
+            continue;
+        }
         let end = matches!(item, Item::End);
         if events.send(Event::Rendition { stream, place, item }).await.is_err() || end {
             return;

@@ -133,11 +133,10 @@ impl Stream {
                 self.renditions.set_track(place, tracks.video.clone());
                 None
             }
-            Item::Packet(packet) if packet.kind.is_video() => {
+            Item::Packet(packet) => {
                 self.renditions.packet(now, place, packet, self.tracks.video.as_ref())
             }
-            // The sound is that of the stream.
-            Item::Packet(_) | Item::Lagged(_) | Item::End => None,
+            Item::Lagged(_) | Item::End => None,
         }
     }
 
