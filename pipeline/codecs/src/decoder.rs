@@ -34,6 +34,8 @@ struct Inside {
     at: gst::ClockTime,
     pts: Pts,
     arrived: Instant,
+    /// How it stands: that of its own group, which may not be the newest that was fed.
+    turn: Option<Turn>,
 }
 
 /// Brings what the pipeline does not know (4:2:2, 4:4:4, more than 8 bit) to I420.
@@ -57,7 +59,7 @@ pub struct Decoder {
     group: Vec<Packet>,
     info: Option<(gst::Caps, gst_video::VideoInfo)>,
     converter: Option<Converter>,
-    /// What the last key picture said about how it stands.
+    /// What the newest key picture that was fed says about how its group stands.
     turn: Option<Turn>,
 }
 
@@ -152,7 +154,8 @@ impl Decoder {
             }
         }
         if known {
-            self.inside.push_back(Inside { at, pts: packet.pts, arrived: packet.arrived });
+            let (pts, arrived) = (packet.pts, packet.arrived);
+            self.inside.push_back(Inside { at, pts, arrived, turn: self.turn });
         }
         let pushed = chain.push(buffer);
         self.collect(out)?;
@@ -179,9 +182,9 @@ impl Decoder {
             output = self.convert(output)?;
             info = video_info(&output.caps)?;
         }
-        let (name, Inside { pts, arrived, .. }) = (self.codec.name(), inside);
+        let (name, Inside { pts, arrived, turn, .. }) = (self.codec.name(), inside);
         let frame = picture::frame(name, output, &info, *pts, *arrived)?;
-        let turned = self.turn.and_then(|turn| orientation::turned(&frame, turn));
+        let turned = turn.and_then(|turn| orientation::turned(&frame, turn));
         Ok(turned.unwrap_or(frame))
     }
 

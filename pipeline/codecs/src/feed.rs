@@ -106,7 +106,7 @@ impl Feed {
         frame: &Frame,
         force_key: bool,
     ) -> Result<(Output, bool), StageError> {
-        let mut buffer = picture::buffer(frame, self.size)?;
+        let mut buffer = picture::buffer(self.stage, frame, self.size)?;
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(self.line.place(frame.pts));
         }

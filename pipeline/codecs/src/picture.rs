@@ -135,11 +135,14 @@ pub(crate) fn frame(
     Ok(Frame { pts, size, format, color, surface: Surface::Host(planes), arrived })
 }
 
-/// A buffer that refers to a frame's samples, of `size` or smaller. One of our own decoder's
-/// pictures comes back as the buffer that it was.
-pub(crate) fn buffer(frame: &Frame, size: Size) -> Result<gst::Buffer, StageError> {
-    const STAGE: &str = "x264";
-    let failed = |reason: &str| StageError::Failed { stage: STAGE, reason: reason.to_owned() };
+/// A buffer that refers to a frame's samples, of `size` or smaller, for `stage`. One of our own
+/// decoder's pictures comes back as the buffer that it was.
+pub(crate) fn buffer(
+    stage: &'static str,
+    frame: &Frame,
+    size: Size,
+) -> Result<gst::Buffer, StageError> {
+    let failed = |reason: &str| StageError::Failed { stage, reason: reason.to_owned() };
     let planes = match &frame.surface {
         Surface::Host(planes) => planes.clone(),
         Surface::Device(surface) => {
@@ -150,7 +153,7 @@ pub(crate) fn buffer(frame: &Frame, size: Size) -> Result<gst::Buffer, StageErro
         PixelFormat::I420 => (gst_video::VideoFormat::I420, 3),
         PixelFormat::Nv12 => (gst_video::VideoFormat::Nv12, 2),
         other => {
-            return Err(StageError::Unsupported { stage: STAGE, what: format!("{other:?}") });
+            return Err(StageError::Unsupported { stage, what: format!("{other:?}") });
         }
     };
     let mut offsets = [0; 3];

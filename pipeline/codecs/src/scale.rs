@@ -27,6 +27,8 @@ struct Open {
     chain: Chain,
     input: Input,
     from: Size,
+    /// What comes out, once something has.
+    output: Option<gst_video::VideoInfo>,
 }
 
 impl Scaler {
@@ -56,7 +58,7 @@ impl Scaler {
             .build();
         let mut chain = Chain::new(STAGE, vec![scale], &accepts)?;
         chain.set_caps(&input.caps(from, RATE))?;
-        Ok(Open { chain, input, from })
+        Ok(Open { chain, input, from, output: None })
     }
 }
 
@@ -74,7 +76,7 @@ impl Stage for Scaler {
             None => self.open(input, from)?,
         };
         let open = self.open.insert(open);
-        let mut buffer = picture::buffer(&frame, from)?;
+        let mut buffer = picture::buffer(STAGE, &frame, from)?;
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(gst::ClockTime::ZERO);
         }
@@ -83,10 +85,15 @@ impl Stage for Scaler {
         let output = open.chain.pop().ok_or_else(|| {
             failed(open.chain.words().unwrap_or_else(|| "no picture came out".to_owned()))
         })?;
-        let info = gst_video::VideoInfo::from_caps(&output.caps)
-            .map_err(|error| failed(error.to_string()))?;
+        // The same as long as the chain stays: it is opened for one form of pictures.
+        let info = match open.output.take() {
+            Some(info) => info,
+            None => gst_video::VideoInfo::from_caps(&output.caps)
+                .map_err(|error| failed(error.to_string()))?,
+        };
         let color = frame.color;
-        let scaled = picture::frame(STAGE, output, &info, frame.pts, frame.arrived)?;
+        let info = open.output.insert(info);
+        let scaled = picture::frame(STAGE, output, info, frame.pts, frame.arrived)?;
         Ok(Frame { color, ..scaled })
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pipeline::frame::{Color, HostPlanes, Matrix, PixelFormat, Plane, Surface};
+use pipeline::orientation::{Turn, with_turn};
 use pipeline::packet::VideoTrack;
 use pipeline::stage::{Decoder as _, Encoder as _, EncoderSettings, StageError};
 use pipeline::{Codec, Frame, Packet, Pts, Size, h264};
@@ -156,6 +157,20 @@ fn a_group_that_turns_out_to_be_reordered_loses_nothing() {
     assert_eq!(frames.len(), 30);
     assert!(frames.is_sorted_by_key(|frame| frame.pts));
     assert!(samples(&frames[29]) == clip.pictures[29]);
+}
+
+#[test]
+fn the_last_pictures_of_a_reordered_group_stand_as_their_own_group_says() {
+    let reordered = ["-bf", "3", "-b_strategy", "0", "-g", "10", "-sc_threshold", "0"];
+    let codec = ["-c:v", "libx264", "-pix_fmt", "yuv420p"];
+    let mut clip = clip(SMALL, 30, &[&codec[..], &reordered].concat());
+    let second = clip.packets.iter_mut().filter(|packet| packet.key).nth(1).unwrap();
+    second.data = with_turn(Codec::H264, &second.data, Turn::Quarter).unwrap();
+    let frames = decode_all(&mut track(&clip.track), &clip.packets);
+    let turned: Vec<bool> =
+        frames.iter().map(|frame| frame.size == Turn::Quarter.size(SMALL)).collect();
+    let expected = [[false; 10], [true; 10], [false; 10]].concat();
+    assert_eq!(turned, expected, "each ten are a group");
 }
 
 #[test]
@@ -459,7 +474,7 @@ fn a_decoded_frame_reaches_the_encoder_without_a_copy_and_keeps_its_picture() {
     }
     let Surface::Host(planes) = &frames[0].surface else { panic!() };
     let memory = planes.memory().bytes().as_ptr();
-    let buffer = crate::picture::buffer(&frames[0], size).unwrap();
+    let buffer = crate::picture::buffer("test", &frames[0], size).unwrap();
     assert_eq!(buffer.map_readable().unwrap().as_ptr(), memory);
     drop(buffer);
     let mut encoder = Encoder::new(settings(size, 6_000_000)).unwrap();
