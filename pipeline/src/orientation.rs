@@ -117,6 +117,9 @@ pub fn with_turn(codec: Codec, unit: &[u8], turn: Turn) -> Option<Bytes> {
 
 /// What a key picture says about its turn. Looks no further than the first slice.
 pub fn turn_of(codec: Codec, unit: &[u8]) -> Option<Turn> {
+    if !matches!(codec, Codec::H264 | Codec::Hevc) {
+        return None;
+    }
     for head in heads(unit).take_while(|head| !is_picture(codec, unit[head.begin])) {
         let nal = &unit[head.begin..];
         let messages = match codec {
