@@ -34,7 +34,7 @@ pub use money::{Amount, Price};
 pub use protocols::{Http, IceServer, Rtmp, Rtmps, WebRtc};
 pub use record::{Playback, RecordingStore, Recordings};
 pub use remote::{PUSH_SCHEMES, Push, SOURCE_SCHEMES, Transport, check_push};
-pub use rendition::Rendition;
+pub use rendition::{H264Profile, Rendition};
 pub use rtsp::{Rtsp, Rtsps};
 pub use settings::{
     Admin, Gateway, Latency, LogFormat, Logging, Metrics, Orchestrator, Payments, Pipeline, Role,

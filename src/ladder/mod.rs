@@ -7,6 +7,8 @@
 //! keep their names, and begin their groups where the source does. Nothing is decoded or encoded
 //! while nobody reads one.
 
+mod engines;
+mod rate;
 mod rung;
 mod work;
 
@@ -15,9 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ingest::hub::{Event, StreamStatus};
+use ingest::hub::{Event, Item, Start, StreamStatus};
 use ingest::{Hub, StreamName};
 use parking_lot::Mutex;
+use pipeline::Size;
+use pipeline::packet::VideoTrack;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, info_span, warn};
@@ -27,7 +31,8 @@ pub use rung::Rung;
 use crate::streams::StreamSettings;
 use work::Work;
 
-/// How often streams are looked through for new settings, beside each that comes.
+/// How often streams are looked through for new settings, beside each that comes, and renditions for
+/// readers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Streams whose renditions are made at the same time; each costs a core or more.
@@ -43,6 +48,8 @@ struct Shared {
     hub: Hub,
     streams: StreamSettings,
     ladders: Mutex<HashMap<StreamName, Arc<Ladder>>>,
+    /// Renditions were refused their names, which has been told.
+    refused: AtomicBool,
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -72,7 +79,8 @@ impl Ladders {
         stop: CancellationToken,
     ) -> Self {
         let (ladders, runtime) = (Mutex::default(), tokio::runtime::Handle::current());
-        Self { shared: Arc::new(Shared { hub, streams, ladders, runtime, tasks, stop }) }
+        let refused = AtomicBool::new(false);
+        Self { shared: Arc::new(Shared { hub, streams, ladders, refused, runtime, tasks, stop }) }
     }
 
     /// The renditions that a stream has from this node.
@@ -110,25 +118,34 @@ impl Ladders {
 
     /// Begins the renditions of a stream that lacks them.
     fn ensure(&self, status: &StreamStatus) {
-        let shared = &self.shared;
-        let wanted = rung::wanted(&shared.streams, &status.name);
-        let Some(video) = status.tracks.video.as_ref().filter(|_| !wanted.is_empty()) else {
+        let (shared, name) = (&self.shared, &status.name);
+        // A publisher's own renditions are as good as ours and cost nothing.
+        if self.of(name).is_some() || !shared.hub.renditions(name).is_empty() {
+            return;
+        }
+        let wanted = rung::wanted(&shared.streams, name);
+        let Some(video) = status.tracks.video.clone().filter(|_| !wanted.is_empty()) else {
             return;
         };
-        let rungs = rung::below(&wanted, video.size);
-        let mut ladders = shared.ladders.lock();
-        // A publisher's own renditions are as good as ours and cost nothing.
-        let has = !shared.hub.renditions(&status.name).is_empty();
-        if rungs.is_empty() || has || ladders.contains_key(&status.name) {
+        let Some(size) = self.upright(name, &video) else { return };
+        let rungs = rung::below(&wanted, size);
+        if rungs.is_empty() {
             return;
         }
         let ladder = Arc::new(Ladder { rungs, making: AtomicBool::new(false) });
-        let work = match Work::new(self.clone(), status, wanted, Arc::clone(&ladder)) {
+        let work = match Work::new(self.clone(), status, (video, size), wanted, Arc::clone(&ladder))
+        {
             Ok(work) => work,
-            Err(error) => return warn!(stream = %status.name, %error, "no renditions"),
+            Err(error) => {
+                // Once: the next look finds the same.
+                if !shared.refused.swap(true, Ordering::Relaxed) {
+                    warn!(stream = %name, %error, "no renditions");
+                }
+                return;
+            }
         };
-        ladders.insert(status.name.clone(), ladder);
-        drop(ladders);
+        shared.refused.store(false, Ordering::Relaxed);
+        shared.ladders.lock().insert(name.clone(), ladder);
         let span = info_span!("renditions", stream = %status.name);
         let (this, name) = (self.clone(), status.name.clone());
         let task = async move {
@@ -137,6 +154,17 @@ impl Ladders {
             work.run().await;
         };
         shared.tasks.spawn_on(task.instrument(span), &shared.runtime);
+    }
+
+    /// The size of a stream's pictures as they are to be seen, once it has any.
+    fn upright(&self, name: &StreamName, video: &VideoTrack) -> Option<Size> {
+        let mut reader = self.shared.hub.tap(name, Start::LastKey)?;
+        // The tracks come before it.
+        let first = std::iter::from_fn(|| reader.try_next()).take(2).find_map(|item| match item {
+            Item::Packet(packet) => Some(packet),
+            _ => None,
+        });
+        Some(rung::upright(video, &first?))
     }
 
     /// Takes one of the places for streams whose renditions are made; false when there is none.

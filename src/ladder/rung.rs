@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ingest::StreamName;
-use pipeline::Size;
+use parking_lot::Mutex;
+use pipeline::packet::VideoTrack;
+use pipeline::{Packet, Size, orientation};
 
-use crate::config::Rendition;
+use crate::config::{H264Profile, Rendition};
 use crate::streams::StreamSettings;
 
 /// One rendition.
@@ -14,15 +16,32 @@ use crate::streams::StreamSettings;
 pub struct Rung {
     /// What viewers call it.
     pub name: String,
-    /// Of its pictures, even both ways.
-    pub size: Size,
     /// Bits in a second.
     pub bitrate: u32,
+    /// Pictures in a second at most; as many as the source has where nothing is said.
+    pub fps: Option<u32>,
+    /// Where it is H.264.
+    pub profile: H264Profile,
+    /// Rows of its pictures, if the source has more.
+    height: u32,
+    size: Mutex<Size>,
     pictures: AtomicU64,
     busy_ns: AtomicU64,
 }
 
 impl Rung {
+    /// Of its pictures, even both ways: what is expected, then what is made.
+    pub fn size(&self) -> Size {
+        *self.size.lock()
+    }
+
+    /// The size for pictures that came out of the decoder with this one.
+    pub(super) fn fit(&self, from: Size) -> Size {
+        let size = fitting(from, self.height);
+        *self.size.lock() = size;
+        size
+    }
+
     /// Pictures that were made.
     pub fn pictures(&self) -> u64 {
         self.pictures.load(Ordering::Relaxed)
@@ -62,14 +81,31 @@ pub(super) fn below(wanted: &[Rendition], size: Size) -> Vec<Rung> {
         .filter(|rendition| size.is_valid() && rendition.height < size.height)
         .map(|rendition| Rung {
             name: rendition.name.clone(),
-            size: Size::new(width(size, rendition.height), rendition.height),
             bitrate: rendition.bitrate_kbps.saturating_mul(1000),
+            fps: rendition.fps,
+            profile: rendition.profile.unwrap_or_default(),
+            height: rendition.height,
+            size: Mutex::new(fitting(size, rendition.height)),
             pictures: AtomicU64::new(0),
             busy_ns: AtomicU64::new(0),
         })
         .collect();
-    rungs.sort_by_key(|rung| std::cmp::Reverse(rung.size.height));
+    rungs.sort_by_key(|rung| std::cmp::Reverse(rung.height));
     rungs
+}
+
+/// The size of a track's pictures as they are to be seen: cameras that lie on their side say so in
+/// the first picture of a group.
+pub(super) fn upright(video: &VideoTrack, first: &Packet) -> Size {
+    let says = first.key && first.kind.is_video();
+    let turn = says.then(|| orientation::turn_of(video.codec, &first.data)).flatten();
+    turn.map_or(video.size, |turn| turn.size(video.size))
+}
+
+/// The size with so many rows, never more than there are, that keeps the shape of a picture.
+fn fitting(from: Size, height: u32) -> Size {
+    let height = height.min(from.height & !1).max(2);
+    Size::new(width(from, height), height)
 }
 
 /// The even width that keeps the shape of a picture best.
@@ -81,6 +117,12 @@ fn width(size: Size, height: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use pipeline::orientation::Turn;
+    use pipeline::{Codec, Pts, TrackKind};
+
     use super::*;
     use crate::config::Settings;
 
@@ -90,7 +132,7 @@ mod tests {
             .map(|&height| Rendition { name: format!("{height}p"), height, ..Rendition::default() })
             .collect();
         let rungs = below(&wanted, size);
-        rungs.iter().map(|rung| (rung.size.width, rung.size.height)).collect()
+        rungs.iter().map(|rung| (rung.size().width, rung.size().height)).collect()
     }
 
     #[test]
@@ -101,6 +143,38 @@ mod tests {
         assert_eq!(sizes(Size::new(8192, 18), &[16]), [(7282, 16)]);
         assert_eq!(sizes(Size::new(1, 8000), &[16]), [(2, 16)]);
         assert_eq!(sizes(Size::default(), &[16]), []);
+    }
+
+    #[test]
+    fn a_picture_that_is_turned_keeps_its_shape_and_is_never_enlarged() {
+        let wanted = [Rendition { height: 1440, ..Rendition::default() }];
+        let rungs = below(&wanted, Size::new(1080, 1920));
+        let [tall] = &rungs[..] else { panic!("{rungs:?}") };
+        assert_eq!(tall.size(), Size::new(810, 1440));
+        assert_eq!(tall.fit(Size::new(1920, 1080)), Size::new(1920, 1080));
+        assert_eq!(tall.size(), Size::new(1920, 1080), "what is made is told");
+        assert_eq!(tall.fit(Size::new(1080, 1920)), Size::new(810, 1440));
+    }
+
+    #[test]
+    fn the_first_picture_of_a_group_says_how_the_stream_is_to_be_seen() {
+        let size = Size::new(1920, 1080);
+        let video = VideoTrack { codec: Codec::H264, size, parameter_sets: Bytes::new() };
+        let slice: &'static [u8] = &[0, 0, 0, 1, 0x65, 3, 4];
+        let turned = orientation::with_turn(Codec::H264, slice, Turn::Quarter).unwrap();
+        let packet = |kind, key, data| {
+            let pts = Pts(0);
+            Packet { kind, pts, dts: pts, key, data, arrived: Instant::now() }
+        };
+        let key = packet(TrackKind::Video, true, turned.clone());
+        assert_eq!(upright(&video, &key), Size::new(1080, 1920));
+        for other in [
+            packet(TrackKind::Video, true, Bytes::from_static(slice)),
+            packet(TrackKind::Video, false, turned.clone()),
+            packet(TrackKind::Audio, true, turned),
+        ] {
+            assert_eq!(upright(&video, &other), size);
+        }
     }
 
     #[test]

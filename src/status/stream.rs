@@ -61,7 +61,7 @@ impl Parts {
             let size = self.hub.status(of)?.tracks.video.as_ref().map(|video| video.size);
             let made = ladder.as_ref().and_then(|ladder| {
                 let rung = ladder.rungs.iter().find(|rung| rung.name == rid)?;
-                Some((rung.size, MadeView::of(rung, ladder.is_making())))
+                Some((rung.size(), MadeView::of(rung, ladder.is_making())))
             });
             let (size, made) = match made {
                 Some((size, made)) => (Some(size), Some(made)),

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use millstream::config::{self, Rendition};
+use millstream::config::{self, H264Profile, Rendition};
 use serde_json::json;
 
 use crate::browser::Browser;
@@ -20,15 +20,19 @@ use crate::push::{Push, TONE};
 const RICH: &str = "-c:v libx264 -preset veryfast -tune zerolatency -g 60 -qp 18 -c:a aac -b:a 48k";
 
 fn rendition(name: &str, height: u32, bitrate_kbps: u32) -> Rendition {
-    Rendition { name: name.into(), height, bitrate_kbps, processed: false }
+    Rendition { name: name.into(), height, bitrate_kbps, ..Rendition::default() }
 }
 
 /// A node whose stream `cam` has two renditions, and one that is no smaller.
 async fn node() -> Running {
+    let hd = rendition("hd", 720, 900);
+    node_with(vec![rendition("tiny", 90, 60), rendition("small", 180, 60), hd]).await
+}
+
+/// A node whose stream `cam` has these renditions.
+async fn node_with(renditions: Vec<Rendition>) -> Running {
     Running::start(|settings| {
         settings.pipeline.graph = "none".into();
-        let renditions =
-            vec![rendition("tiny", 90, 60), rendition("small", 180, 60), rendition("hd", 720, 900)];
         let cam = config::Stream { renditions: Some(renditions), ..config::Stream::default() };
         settings.streams.insert("cam".into(), cam);
     })
@@ -93,6 +97,30 @@ async fn hls_players_find_each_rendition_with_every_picture_and_groups_that_begi
 
     let unknown = node.client.get(node.http("cam/@huge/stream.m3u8")).send().await.unwrap();
     assert_eq!(unknown.status(), reqwest::StatusCode::NOT_FOUND);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rendition_has_the_rate_and_the_profile_that_the_settings_name() {
+    let _alone = alone().await;
+    let (fps, profile) = (Some(15), Some(H264Profile::Main));
+    let node = node_with(vec![Rendition { fps, profile, ..rendition("calm", 180, 60) }]).await;
+    let _push = Push::rtmp(Card::USUAL, RICH, &node.rtmp("cam"));
+    node.until_pictures("cam", 30).await;
+    node.until("the rendition", |status| {
+        let cam = find(status, "cam");
+        cam.is_some_and(|cam| cam["renditions"].as_array().is_some_and(|all| all.len() == 1))
+    })
+    .await;
+    let index = text(&node, &node.http("cam/index.m3u8")).await;
+    assert!(index.to_lowercase().contains("avc1.4d"), "no Main profile: {index}");
+    let media: Vec<&str> = index.lines().filter(|line| !line.starts_with('#')).collect();
+    let calm = node.http(&format!("cam/{}", media[1]));
+    let (numbers, hertz) = play(programs::ffmpeg(), &calm, 45).await;
+    // It begins with the picture of the moment, which may be one that no group counts from.
+    let apart = numbers.windows(2).filter(|pair| pair[0] + 2 != pair[1]).count();
+    assert!(numbers.len() == 45 && apart <= 1, "not every other picture: {numbers:?}");
+    assert!((hertz - f64::from(TONE)).abs() < 20.0, "{hertz} Hz");
     node.stop().await;
 }
 
