@@ -10,6 +10,8 @@
 mod engines;
 mod rate;
 mod rung;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::HashMap;
