@@ -38,11 +38,6 @@ impl Open {
         Ok(())
     }
 
-    /// Whether there is an init segment.
-    pub(crate) fn has_init(&self) -> bool {
-        self.movie.is_some()
-    }
-
     /// The times of the next segment begin anew.
     pub(crate) fn begin_again(&mut self) {
         self.again = true;
