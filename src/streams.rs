@@ -16,7 +16,7 @@ use regex::Regex;
 use toml::{Table, Value};
 use tracing::warn;
 
-use crate::config::{ALL_OTHERS, Commit, Settings, Stream, pattern};
+use crate::config::{ALL_OTHERS, Commit, Settings, Stream, check_stream, pattern};
 
 /// Groups of an expression that values may name, as `$G1` and so on.
 const GROUPS_MAX: usize = 9;
@@ -99,7 +99,9 @@ impl StreamSettings {
         let mut answered = self.answered.write();
         answered.remove(name.base());
         let Some(settings) = settings else { return Ok(()) };
-        overlaid(&self.configured(name).settings, settings)
+        let checked = overlaid(&self.configured(name).settings, settings);
+        checked
+            .and_then(|settings| check_stream(&settings))
             .map_err(|error| format!("settings of {name}: {error}"))?;
         let at = Instant::now();
         if answered.len() >= ANSWERED_MAX {
@@ -133,8 +135,8 @@ impl StreamSettings {
         }
     }
 
-    /// Without what was said when the publisher was let in.
-    fn configured(&self, name: &StreamName) -> Found {
+    /// The same without what was said when the publisher was let in.
+    pub(crate) fn configured(&self, name: &StreamName) -> Found {
         let compiled = self.compiled.load();
         let found = |entry: &Entry| Found {
             key: Some(entry.key.clone()),
@@ -314,6 +316,8 @@ mod tests {
         assert_eq!(streams.of(&name).graph.as_deref(), Some("passthrough"));
         let wrong: Table = "grap = \"x\"".parse().unwrap();
         assert!(streams.answer(&name, Some(&wrong), |_| true).unwrap_err().contains("grap"));
+        let wrong: Table = "pushes = [{ url = \"gopher://h\" }]".parse().unwrap();
+        assert!(streams.answer(&name, Some(&wrong), |_| true).unwrap_err().contains("gopher"));
         streams.answer(&name, None, |_| true).unwrap();
         assert_eq!(streams.of(&name).graph.as_deref(), Some("none"));
     }

@@ -47,9 +47,11 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
     settings.srt.check().map_err(LoadError::Conflict)?;
     srt::check_passphrases(&settings.stream_defaults)
         .map_err(|reason| LoadError::Conflict(format!("stream_defaults.{reason}")))?;
-    check_recording("stream_defaults", &settings.stream_defaults)?;
+    check_recording(&settings.stream_defaults)
+        .map_err(|reason| LoadError::Conflict(format!("stream_defaults.{reason}")))?;
     for (name, stream) in &settings.streams {
-        check_recording(&format!("streams.{name:?}"), stream)?;
+        check_recording(stream)
+            .map_err(|reason| LoadError::Conflict(format!("streams.{name:?}.{reason}")))?;
         let conflict = |reason: String| LoadError::Conflict(format!("streams.{name:?}: {reason}"));
         let many = pattern(name).map_err(conflict)?.is_some() || name == ALL_OTHERS;
         if !many {
@@ -73,9 +75,19 @@ const PART_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
 /// Longest segment of a recording in seconds: what the head of a file can say.
 const SEGMENT_SECONDS_MAX: u64 = 12 * 3600;
 
-fn check_recording(section: &str, stream: &Stream) -> Result<(), LoadError> {
-    let fault =
-        |key: &str, why: String| Err(LoadError::Conflict(format!("{section}.{key}: {why}")));
+/// Checks the settings that one stream has while its publisher writes.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn check_stream(stream: &Stream) -> Result<(), String> {
+    check_recording(stream)?;
+    srt::check_passphrases(stream)?;
+    remote::check(stream, false)?;
+    rendition::check(stream.renditions.as_deref().unwrap_or_default())
+}
+
+fn check_recording(stream: &Stream) -> Result<(), String> {
+    let fault = |key: &str, why: String| Err(format!("{key}: {why}"));
     if let Some(path) = &stream.record_path
         && let Err(error) = ingest::record::Template::parse(path)
     {

@@ -25,6 +25,7 @@ mod tls;
 
 pub use acme::{Acme, Challenge};
 pub use auth::{Auth, Jwt, Permission, Right, User, Webhook};
+pub(crate) use check::check_stream;
 pub use check::{ALL_OTHERS, pattern};
 pub use events::{Alerts, EventHook, Events};
 pub use hls::Hls;
@@ -33,7 +34,7 @@ pub use layers::{JOURNAL, Layer, LoadError, Loaded, Source};
 pub use money::{Amount, Price};
 pub use protocols::{Http, IceServer, Rtmp, Rtmps, WebRtc};
 pub use record::{Playback, RecordingStore, Recordings};
-pub use remote::{PUSH_SCHEMES, Push, SOURCE_SCHEMES, Transport, check_push};
+pub use remote::{PUSH_SCHEMES, Push, SOURCE_SCHEMES, Transport};
 pub use rendition::{H264Profile, Rendition};
 pub use rtsp::{Rtsp, Rtsps};
 pub use settings::{

@@ -92,10 +92,7 @@ pub(super) fn check(stream: &Stream, many: bool) -> Result<(), String> {
 }
 
 /// Checks a destination.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_push(push: &Push) -> Result<(), String> {
+fn check_push(push: &Push) -> Result<(), String> {
     check_url(&push.url, PUSH_SCHEMES, "push")?;
     check_fingerprint(&push.fingerprint)
 }

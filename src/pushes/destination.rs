@@ -1,7 +1,6 @@
 //! One destination: waiting for the stream, attempts, and the waits between them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ingest::remote::{Ended, Error, State};
 use ingest::{Hub, StreamName};
@@ -10,13 +9,12 @@ use tracing::{info, warn};
 
 use super::Destination;
 use crate::remote::{Backoff, End, SharedEnds, attempt};
-
-/// How long a destination that was given to one publisher waits for his stream.
-const PASSING_WAIT: Duration = Duration::from_secs(60);
+use crate::streams::StreamSettings;
 
 /// A destination's work.
 pub(super) struct Work<'a> {
     pub(super) hub: Hub,
+    pub(super) streams: StreamSettings,
     pub(super) ends: SharedEnds,
     /// The stream that is sent.
     pub(super) stream: StreamName,
@@ -34,12 +32,25 @@ impl Work<'_> {
                 () = self.online(&self.stream) => {}
                 () = self.passed() => break,
             }
-            self.while_online().await;
+            if self.is_wanted() {
+                self.while_online().await;
+            } else {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = self.offline(&self.stream) => {}
+                }
+            }
             if stop.is_cancelled() || *passing {
                 break;
             }
         }
         status.enter(State::Stopped);
+    }
+
+    /// Whether the settings still name it: what was said of a publisher who has just come may not.
+    fn is_wanted(&self) -> bool {
+        let settings = self.streams.of(&self.destination.stream);
+        settings.pushes.as_deref().unwrap_or_default().contains(&self.destination.push)
     }
 
     /// Attempts until the stream ends.
@@ -86,15 +97,12 @@ impl Work<'_> {
         attempt(self.ends.push(&end, &self.stream, status, stop)).await
     }
 
-    /// Waits until the publisher for whom a passing destination is has gone, or did not come.
+    /// Waits until the publisher for whom a passing destination is has gone.
     async fn passed(&self) {
         if !self.destination.passing {
             return std::future::pending().await;
         }
-        let stream = &self.destination.stream;
-        if tokio::time::timeout(PASSING_WAIT, self.online(stream)).await.is_ok() {
-            self.offline(stream).await;
-        }
+        self.offline(&self.destination.stream).await;
     }
 
     async fn online(&self, stream: &StreamName) {

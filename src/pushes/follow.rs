@@ -1,5 +1,5 @@
-//! Destinations that the settings name: they come and go with the settings, and those of settings
-//! that stand for many streams with the streams.
+//! Which destinations there are: those that the settings of streams name, with what was said of a
+//! stream when its publisher was let in. They come and go with the settings and the streams.
 
 use std::sync::Arc;
 
@@ -9,91 +9,101 @@ use ingest::hub::Event;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::warn;
 
-use super::{Destination, Origin, Pushes};
-use crate::config::{ALL_OTHERS, Push, Settings, pattern};
+use super::{Destination, Pushes};
+use crate::config::{ALL_OTHERS, Push, Settings};
 
 impl Pushes {
     /// Starts and stops what the settings changed. `settings` are those in force.
     pub(crate) fn apply(&self, settings: &Settings) {
-        let plain = |key: &&String| *key != ALL_OTHERS && matches!(pattern(key), Ok(None));
-        let keys = settings.streams.keys().filter(plain);
+        let keys = settings.streams.keys().filter(|key| names_one(key));
         let named: Vec<StreamName> = keys.filter_map(|key| StreamName::parse(key).ok()).collect();
-        let live = self.shared.hub.list().into_iter().map(|status| status.name);
-        let live: Vec<StreamName> = live.filter(|name| !name.is_out()).collect();
+        let live = self.live();
         let mut destinations = self.shared.destinations.lock();
-        destinations.retain(|_, destination| {
-            let known = named.contains(&destination.stream) || live.contains(&destination.stream);
-            let stays = destination.origin != Origin::Settings
-                || (known && self.wanted(&destination.stream).contains(&destination.push));
-            if !stays {
-                destination.stop.cancel();
-            }
-            stays
-        });
-        for name in &named {
-            self.ensure(&mut destinations, name, false);
-        }
-        for name in live.iter().filter(|name| !named.contains(name)) {
-            self.ensure(&mut destinations, name, true);
+        let known: Vec<StreamName> = destinations.values().map(|d| d.stream.clone()).collect();
+        // Some are there twice or thrice; the second time nothing is left to do.
+        for name in named.iter().chain(&live).chain(&known) {
+            self.settle(&mut destinations, name);
         }
     }
 
-    /// Begins the pushes of streams that are there or come, until the node stops.
+    /// Begins and ends the pushes of streams that come and go, until the node stops.
     pub(crate) async fn follow_streams(self) {
         let mut events = self.shared.hub.events();
-        let all = || self.shared.hub.list().into_iter().map(|status| status.name).collect();
-        let mut came: Vec<StreamName> = all();
+        let mut changed = self.live();
         loop {
             {
                 let mut destinations = self.shared.destinations.lock();
-                for name in came.iter().filter(|name| !name.is_out() && !name.is_derived()) {
-                    self.ensure_live(&mut destinations, name);
+                for name in changed.iter().filter(|name| !name.is_out() && !name.is_derived()) {
+                    self.settle(&mut destinations, name);
                 }
             }
             let event = tokio::select! {
                 () = self.shared.stop.cancelled() => return,
                 event = events.recv() => event,
             };
-            came = match event {
-                Ok(Event::Online(name)) => vec![name],
-                Ok(Event::Offline(_)) => Vec::new(),
-                Err(RecvError::Lagged(_)) => all(),
+            changed = match event {
+                Ok(Event::Online(name) | Event::Offline(name)) => vec![name],
+                Err(RecvError::Lagged(_)) => {
+                    let destinations = self.shared.destinations.lock();
+                    let known = destinations.values().map(|d| d.stream.clone());
+                    self.live().into_iter().chain(known).collect()
+                }
                 Err(RecvError::Closed) => return,
             };
         }
     }
 
-    fn wanted(&self, name: &StreamName) -> Vec<Push> {
-        self.shared.streams.of(name).pushes.clone().unwrap_or_default()
+    /// Streams that somebody publishes.
+    fn live(&self) -> Vec<StreamName> {
+        let live = self.shared.hub.list().into_iter().map(|status| status.name);
+        live.filter(|name| !name.is_out()).collect()
     }
 
-    /// As [`Self::ensure`], for a stream that is there.
-    pub(super) fn ensure_live(
+    /// Brings the destinations of one stream in step with its settings.
+    pub(super) fn settle(
         &self,
         destinations: &mut IndexMap<String, Arc<Destination>>,
         name: &StreamName,
     ) {
-        if !self.shared.stop.is_cancelled() && self.shared.hub.is_online(name) {
-            self.ensure(destinations, name, true);
+        let shared = &self.shared;
+        if shared.stop.is_cancelled() {
+            return;
         }
-    }
-
-    /// Begins what the settings of a stream name and is not there.
-    fn ensure(
-        &self,
-        destinations: &mut IndexMap<String, Arc<Destination>>,
-        name: &StreamName,
-        passing: bool,
-    ) {
-        for push in self.wanted(name) {
+        let live = shared.hub.is_online(name);
+        let configured = shared.streams.configured(name);
+        let own = configured.key.as_deref().is_some_and(names_one);
+        let lasting: Vec<Push> = match own {
+            true => configured.settings.pushes.clone().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let wanted = match live {
+            true => shared.streams.of(name).pushes.clone().unwrap_or_default(),
+            // What was said of its publisher has ended with him.
+            false => lasting.clone(),
+        };
+        destinations.retain(|_, known| {
+            // A passing one ends by itself, when all of its stream is sent.
+            let ends = !live && known.passing;
+            let stays = known.stream != *name || wanted.contains(&known.push) || ends;
+            if !stays {
+                known.stop.cancel();
+            }
+            stays
+        });
+        for push in wanted {
             let there = destinations.values().any(|d| d.stream == *name && d.push == push);
             if there {
                 continue;
             }
-            let stream = name.clone();
-            if let Err(error) = self.begin(destinations, stream, push, Origin::Settings, passing) {
-                warn!(%error, "a push of the settings does not begin");
+            let passing = !lasting.contains(&push);
+            if let Err(error) = self.begin(destinations, name.clone(), push, passing) {
+                warn!(%error, "a push does not begin");
             }
         }
     }
+}
+
+/// Whether a key of the settings is the name of one stream.
+fn names_one(key: &str) -> bool {
+    key != ALL_OTHERS && !key.starts_with('~')
 }

@@ -1,5 +1,5 @@
-//! Streams that this node sends to other servers: destinations named by the settings, by the API or
-//! by the answer of a callback.
+//! Streams that this node sends to other servers: destinations in the settings of a stream, whether
+//! the file, the API or the answer of a callback put them there.
 //!
 //! Each destination is a task that waits for its stream, connects, and sends from a key picture on
 //! until one of the two ends; then it waits, longer each time, and tries again. It reads the
@@ -11,6 +11,7 @@ mod follow;
 mod view;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use indexmap::IndexMap;
 use ingest::remote::{Status, Target};
@@ -22,7 +23,7 @@ use tracing::{Instrument as _, info_span};
 
 pub use view::PushView;
 
-use crate::config::{Push, check_push};
+use crate::config::Push;
 use crate::remote::SharedEnds;
 use crate::streams::StreamSettings;
 use destination::Work;
@@ -30,29 +31,12 @@ use destination::Work;
 /// Destinations of a node.
 const DESTINATIONS_MAX: usize = 1000;
 
-/// Who asked for a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Origin {
-    /// The stream's settings; it follows them.
-    Settings,
-    /// The API; it stays until it is removed there.
-    Api,
-    /// The answer of a callback; it ends with its publisher's stream.
-    Callback,
-}
-
-/// Why a destination is not taken.
+/// Why a destination is not begun.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AddError {
-    /// It is not right.
-    #[error("{0}")]
-    Wrong(String),
+enum Refused {
     /// The stream goes there already.
     #[error("stream {stream} is pushed to {target} already")]
     Twice {
-        /// The stream.
         stream: StreamName,
         /// The URL without secrets.
         target: String,
@@ -85,10 +69,10 @@ struct Destination {
     /// The stream whose setting it is.
     stream: StreamName,
     push: Push,
-    origin: Origin,
     /// Whether it is forgotten when its stream ends: the setting stands for many streams, or was
     /// given to one publisher.
     passing: bool,
+    created: SystemTime,
     status: Status,
     stop: CancellationToken,
 }
@@ -119,55 +103,23 @@ impl Pushes {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Pushes a stream to a server from now on, whether it is there yet or not. Answers the id by
-    /// which it is removed.
-    ///
-    /// # Errors
-    /// [`AddError`].
-    pub fn add(&self, stream: StreamName, push: Push, origin: Origin) -> Result<String, AddError> {
-        check_push(&push).map_err(AddError::Wrong)?;
-        let passing = origin == Origin::Callback;
-        let mut destinations = self.shared.destinations.lock();
-        if passing {
-            // A publisher who came back is given the same again.
-            destinations.retain(|_, known| {
-                let again = known.passing && known.stream == stream && known.push == push;
-                if again {
-                    known.stop.cancel();
-                }
-                !again
-            });
-        }
-        self.begin(&mut destinations, stream, push, origin, passing)
-    }
-
-    /// Ends a push and forgets it; false when there is none of this id. One of the settings comes
-    /// back with their next change or the next publisher.
-    pub fn remove(&self, id: &str) -> bool {
-        let removed = self.shared.destinations.lock().shift_remove(id);
-        removed.is_some_and(|destination| {
-            destination.stop.cancel();
-            true
-        })
-    }
-
+    /// Pushes a stream to a server from now on, whether it is there yet or not.
     fn begin(
         &self,
         destinations: &mut IndexMap<String, Arc<Destination>>,
         stream: StreamName,
         push: Push,
-        origin: Origin,
         passing: bool,
-    ) -> Result<String, AddError> {
+    ) -> Result<(), Refused> {
         if destinations.len() >= DESTINATIONS_MAX {
-            return Err(AddError::TooMany(destinations.len()));
+            return Err(Refused::TooMany(destinations.len()));
         }
         let destination = Arc::new(Destination {
             id: ingest::sessions::new_id(),
             stream,
             push,
-            origin,
             passing,
+            created: SystemTime::now(),
             status: Status::default(),
             stop: self.shared.stop.child_token(),
         });
@@ -177,24 +129,23 @@ impl Pushes {
         };
         if destinations.values().any(same) {
             let target = destination.target();
-            return Err(AddError::Twice { stream: sent, target });
+            return Err(Refused::Twice { stream: sent, target });
         }
-        let id = destination.id.clone();
-        destinations.insert(id.clone(), Arc::clone(&destination));
+        destinations.insert(destination.id.clone(), Arc::clone(&destination));
         let span = info_span!("push", stream = %sent, target = %destination.target());
         let this = self.clone();
         let work = async move {
-            let (hub, ends) = (this.shared.hub.clone(), Arc::clone(&this.shared.ends));
-            Work { hub, ends, stream: sent, destination: &destination }.run().await;
+            let Shared { hub, streams, ends, .. } = &*this.shared;
+            let (hub, streams, ends) = (hub.clone(), streams.clone(), Arc::clone(ends));
+            Work { hub, streams, ends, stream: sent, destination: &destination }.run().await;
             let mut destinations = this.shared.destinations.lock();
-            let known = destinations.shift_remove(&destination.id).is_some();
             // Its stream may have come back while it ended.
-            if known && destination.origin == Origin::Settings {
-                this.ensure_live(&mut destinations, &destination.stream);
+            if destinations.shift_remove(&destination.id).is_some() {
+                this.settle(&mut destinations, &destination.stream);
             }
         };
         self.shared.tasks.spawn_on(work.instrument(span), &self.shared.runtime);
-        Ok(id)
+        Ok(())
     }
 }
 

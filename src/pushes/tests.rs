@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use ingest::Hub;
 use ingest::hub::Limits;
@@ -35,13 +34,19 @@ impl Rig {
         self.pushes.apply(&settings(&self.streams, text));
     }
 
+    /// What a callback says of a stream when it lets its publisher in.
+    fn answer(&self, stream: &str, said: Option<&str>) {
+        let said = said.map(|text| text.parse::<toml::Table>().unwrap());
+        self.streams.answer(&name(stream), said.as_ref(), |_| true).unwrap();
+    }
+
     fn states(&self) -> Vec<&'static str> {
         self.pushes.list().iter().map(|view| view.state).collect()
     }
-}
 
-fn to(url: &str) -> Push {
-    Push { url: url.into(), ..Push::default() }
+    fn targets(&self) -> Vec<String> {
+        self.pushes.list().into_iter().map(|view| view.target).collect()
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,34 +122,48 @@ async fn settings_for_many_streams_push_each_that_comes_and_forget_it_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_destination_of_the_api_stays_until_it_is_removed_and_none_comes_twice() {
+async fn a_destination_that_is_named_twice_is_begun_once() {
     let rig = Rig::new();
-    let add = |url: &str| rig.pushes.add(name("cam"), to(url), Origin::Api);
-    let id = add("srt://host:1").unwrap();
-    assert!(matches!(add("srt://host:1"), Err(AddError::Twice { .. })));
-    assert!(matches!(add("gopher://host:1"), Err(AddError::Wrong(_))));
-    rig.apply("[streams.other]\ngraph = \"none\"");
-    let writer = publish(&rig.hub, "cam", false);
+    let _writer = publish(&rig.hub, "cam", false);
+    let again = "{ url = \"srt://a:1\", bearer = \"x\" }";
+    rig.apply(&format!("[streams.cam]\npushes = [{{ url = \"srt://a:1\" }}, {again}]"));
     until("the push", || rig.states() == ["running"]).await;
-    drop(writer);
-    until("idle", || rig.states() == ["idle"]).await;
-    assert!(rig.pushes.remove(&id) && !rig.pushes.remove(&id));
-    assert!(rig.pushes.list().is_empty());
+    assert_eq!(rig.fake.attempts(), ["push cam srt://a:1"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_destination_of_a_callback_ends_with_its_publisher() {
+async fn what_a_callback_answers_is_pushed_for_its_publisher_alone() {
     let rig = Rig::new();
-    let add = || rig.pushes.add(name("cam"), to("srt://host:1"), Origin::Callback);
-    add().unwrap();
-    let again = add().unwrap();
-    assert_eq!(rig.pushes.list().len(), 1, "asked again for the same");
+    let plain = "[streams.cam]\npushes = [{ url = \"srt://own:1\" }]\n";
+    rig.apply(plain);
+    rig.answer("cam", Some("pushes = [{ url = \"srt://his:1\" }]"));
+    until("those of the settings", || rig.targets() == ["srt://own:1"]).await;
     let writer = publish(&rig.hub, "cam", false);
+    until("his instead", || rig.targets() == ["srt://his:1"]).await;
     until("the push", || rig.states() == ["running"]).await;
-    assert_eq!(rig.pushes.get(&again).unwrap().origin, Origin::Callback);
+    rig.apply(&format!("{plain}take_over = true"));
+    assert_eq!((rig.targets(), rig.states()), (vec!["srt://his:1".into()], vec!["running"]));
     drop(writer);
-    until("the end", || rig.pushes.list().is_empty()).await;
-    add().unwrap();
-    tokio::time::sleep(Duration::from_secs(61)).await;
-    assert!(rig.pushes.list().is_empty(), "the publisher never came");
+    until("those of the settings again", || rig.targets() == ["srt://own:1"]).await;
+    // Settings that change while nobody writes do not bring his back, and neither does the next.
+    rig.apply(plain);
+    assert_eq!(rig.targets(), ["srt://own:1"]);
+    rig.answer("cam", None);
+    let _next = publish(&rig.hub, "cam", false);
+    until("the push", || rig.states() == ["running"]).await;
+    assert_eq!(rig.fake.attempts(), ["push cam srt://his:1", "push cam srt://own:1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_a_stream_over_is_not_pushed_where_the_one_before_was() {
+    let rig = Rig::new();
+    rig.answer("cam", Some("pushes = [{ url = \"srt://first:1\" }]"));
+    let _first = publish(&rig.hub, "cam", false);
+    until("the push", || rig.states() == ["running"]).await;
+    rig.answer("cam", Some("pushes = [{ url = \"srt://second:1\" }]"));
+    let _second = publish(&rig.hub, "cam", true);
+    until("his own", || rig.targets() == ["srt://second:1"]).await;
+    until("the push", || rig.states() == ["running"]).await;
+    let attempts = rig.fake.attempts();
+    assert_eq!(attempts.last().unwrap(), "push cam srt://second:1");
 }

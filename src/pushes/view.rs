@@ -5,20 +5,20 @@ use ingest::StreamName;
 use ingest::remote::State;
 use serde::Serialize;
 
-use super::{Destination, Origin, Pushes};
+use super::{Destination, Pushes};
 use crate::rpc::credentials::unix_millis;
 
 /// One destination at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct PushView {
-    /// By which it is removed.
+    /// Its id while it is there.
     pub id: String,
     /// The stream that is sent.
     pub stream: StreamName,
     /// Where to, without secrets.
     pub target: String,
-    /// Who asked for it.
-    pub origin: Origin,
+    /// When it was begun, in milliseconds of Unix time.
+    pub created_ms: u64,
     /// `idle` while its stream is away, `connecting`, `running`, `waiting` or `stopped`.
     pub state: &'static str,
     /// Since when, in milliseconds of Unix time.
@@ -42,7 +42,7 @@ impl PushView {
             id: destination.id.clone(),
             stream: destination.sent(),
             target: destination.target(),
-            origin: destination.origin,
+            created_ms: unix_millis(destination.created),
             state: told.state.as_str(),
             since_ms: unix_millis(told.since),
             bytes: told.bytes,
@@ -58,11 +58,6 @@ impl Pushes {
     /// All destinations in the order in which they came.
     pub fn list(&self) -> Vec<PushView> {
         self.shared.destinations.lock().values().map(|each| PushView::of(each)).collect()
-    }
-
-    /// One destination.
-    pub fn get(&self, id: &str) -> Option<PushView> {
-        self.shared.destinations.lock().get(id).map(|each| PushView::of(each))
     }
 
     /// The pushes' figures.
