@@ -44,6 +44,7 @@ impl Parts {
         self.upload_metrics(&mut out);
         self.sources.iter().for_each(|sources| sources.metrics(&mut out));
         self.pushes.iter().for_each(|pushes| pushes.metrics(&mut out));
+        self.bridges.iter().for_each(|bridges| bridges.metrics(&mut out));
         self.webhook_metrics(&mut out);
         self.money_metrics(&mut out).await;
         for hop in Hop::ALL {
@@ -84,7 +85,7 @@ impl Parts {
                 let labels = [("stream", stream.as_str()), ("rendition", rung.name.as_str())];
                 let running = f64::from(u8::from(ladder.is_making()));
                 let help = "Whether a rendition is being made";
-                out.gauge("millstream_rendition_running", help, &labels, running);
+                out.gauge("millstream_rendition_up", help, &labels, running);
                 let (help, made) = ("Pictures of a rendition made", rung.pictures() as f64);
                 out.counter("millstream_rendition_frames_total", help, &labels, made);
                 let (help, busy) = ("Seconds of work for a rendition", rung.busy().as_secs_f64());

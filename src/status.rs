@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::access::NodeAccess;
 use crate::acme::{Acme, CertificateView};
-use crate::bridge::Bridges;
+use crate::bridge::{BridgeView, Bridges};
 use crate::config::Store;
 use crate::edge::srt::ConnectionView;
 use crate::events::Events;
@@ -169,6 +169,7 @@ impl Parts {
             srt: self.srt.as_ref().map(|(list, _)| ConnectionView::list(list)).unwrap_or_default(),
             sources: self.sources.as_ref().map(Sources::list).unwrap_or_default(),
             pushes: self.pushes.as_ref().map(Pushes::list).unwrap_or_default(),
+            bridges: self.bridges.as_ref().map(Bridges::list).unwrap_or_default(),
             jobs: self.orchestrator.as_ref().map(Orchestrator::sessions).unwrap_or_default(),
             capacity: self.orchestrator.as_ref().map(Orchestrator::capacity),
             money,
@@ -201,6 +202,8 @@ pub struct Snapshot {
     srt: Vec<ConnectionView>,
     sources: Vec<SourceView>,
     pushes: Vec<PushView>,
+    /// Forms of streams that are made for kinds of readers.
+    bridges: Vec<BridgeView>,
     jobs: Vec<orchestrator::Status>,
     /// Free and taken places.
     capacity: Option<(usize, usize)>,

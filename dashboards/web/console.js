@@ -1,6 +1,7 @@
 // The operator's console: asks the node each second and draws what it says.
 
 import { histogram, quantile, sparkline } from "./charts.js";
+import { drawCoding } from "./coding.js";
 import { byId, el, keep, setText } from "./dom.js";
 import * as format from "./format.js";
 import { GraphEditor } from "./graph.js";
@@ -76,6 +77,7 @@ function draw(status) {
   drawTiles(status, pairs);
   drawStreams(pairs);
   drawDetail(pairs);
+  drawMade(status);
   drawHops(status.hops);
   drawJobs(status);
   byId("money-section").hidden = !drawMoney(byId("money"), status, history[0], history[history.length - 1]);
@@ -451,6 +453,14 @@ function drawRoad(hops, whole) {
     return { node: el("span", {}, key === null ? null : el("span", { className: `key ${key}` }), text), update: ([, now]) => setText(text, now) };
   });
   bar.setAttribute("aria-label", parts.map(({ hop, ms }) => `${hop} ${format.milliseconds(ms)}`).join(", "));
+}
+
+// ---- codec bridges and renditions
+
+function drawMade(status) {
+  const [first, last] = [history[0], history[history.length - 1]];
+  const before = last.at > first.at ? { status: first.status, seconds: (last.at - first.at) / 1000 } : null;
+  byId("coding-section").hidden = !drawCoding(byId("coding"), status, before);
 }
 
 // ---- jobs

@@ -6,11 +6,14 @@
 //! with its first reader and ends a while after its last. Readers are let in when it has reached
 //! the live edge: pictures before it are decoded only, since nobody wants to see them.
 
+mod lane;
 mod needs;
+mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::BoxFuture;
 use ingest::StreamName;
@@ -18,13 +21,16 @@ use ingest::hub::{Hub, Item, Publisher, Reader, Start, Writer};
 use ingest::views::{Takes, ViewError, Views};
 use parking_lot::Mutex;
 use pipeline::packet::VideoTrack;
-use pipeline::run::{self, Engine, NoGate, Sink, Timing};
+use pipeline::run::{self, Engine, Sink, Timing};
 use pipeline::stage::{Stage, StageError};
 use pipeline::{Codec, Frame, Packet, Pts, Ticks, Tracks};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, info_span, warn};
 
 pub use needs::Needs;
+pub use view::{BridgeView, LaneView};
+
+use lane::{Cost, Lane};
 
 /// How long a reader waits for its stream to appear.
 const WAIT_FOR_STREAM: Duration = Duration::from_secs(2);
@@ -55,7 +61,11 @@ pub struct Bridges {
 /// A form that is being made.
 #[derive(Clone)]
 struct Form {
+    /// The stream.
+    of: StreamName,
     needs: Needs,
+    since: SystemTime,
+    cost: Arc<Cost>,
     /// Whether it has reached the live edge.
     ready: watch::Receiver<bool>,
 }
@@ -71,13 +81,6 @@ impl Bridges {
         let Some(status) = self.hub.status(name) else { return false };
         let needs = Needs::of(&status.tracks, status.reordered, takes);
         self.running.lock().contains_key(&name.derived(&needs.kind()))
-    }
-
-    /// The forms that are made now, and how many of them re-encode pictures.
-    pub fn counts(&self) -> (usize, usize) {
-        let running = self.running.lock();
-        let pictures = running.values().filter(|form| form.needs.picture.is_some()).count();
-        (running.len(), pictures)
     }
 
     async fn view(&self, name: StreamName, takes: &Takes) -> Result<Reader, ViewError> {
@@ -129,11 +132,13 @@ impl Bridges {
         let edge = self.hub.status(name).and_then(|status| status.newest);
         info!(%form, ?needs, "a form is made");
         let (tell, ready) = watch::channel(false);
+        let cost = Arc::<Cost>::default();
         let work = Work {
             bridges: self.clone(),
             name: name.clone(),
             form: form.clone(),
             needs: needs.clone(),
+            cost: Arc::clone(&cost),
             edge: edge.unwrap_or(Pts(i64::MIN)),
             ready: tell,
         };
@@ -147,7 +152,9 @@ impl Bridges {
                 runtime.block_on(work.run(source, writer));
             })
             .map_err(|error| busy(error.to_string()))?;
-        running.insert(form.clone(), Form { needs, ready: ready.clone() });
+        let (of, since) = (name.clone(), SystemTime::now());
+        let made = Form { of, needs, since, cost, ready: ready.clone() };
+        running.insert(form.clone(), made);
         Ok(ready)
     }
 }
@@ -168,6 +175,7 @@ struct Work {
     name: StreamName,
     form: StreamName,
     needs: Needs,
+    cost: Arc<Cost>,
     /// The newest picture when the form began.
     edge: Pts,
     /// Told when the form has reached it.
@@ -176,8 +184,9 @@ struct Work {
 
 impl Work {
     async fn run(self, source: Reader, writer: Writer) {
+        // Taken off also when it panics.
+        let _listed = Listed { bridges: self.bridges.clone(), form: self.form.clone() };
         self.carry(source, writer).await;
-        self.bridges.running.lock().remove(&self.form);
         info!("no longer made");
     }
 
@@ -205,7 +214,11 @@ impl Work {
                             Some(video) if self.needs.picture.is_some() => {
                                 // What comes out is known with the first picture.
                                 tracks.video = None;
-                                engine = reencoder(&self.name, video, self.into(), pictures.clone());
+                                let made = Pictures {
+                                    lane: Arc::clone(&self.cost.picture),
+                                    to: pictures.clone(),
+                                };
+                                engine = reencoder(&self.name, video, self.into(), made);
                                 if let Some(engine) = &engine {
                                     engine.start_at(self.edge);
                                 }
@@ -214,7 +227,10 @@ impl Work {
                         }
                     }
                     Item::Packet(packet) if packet.kind.is_video() => match &engine {
-                        Some(engine) => engine.push(packet),
+                        Some(engine) => {
+                            self.cost.picture.take();
+                            engine.push(packet);
+                        }
                         None => {
                             let newest = packet.pts >= self.edge;
                             writer.write(packet);
@@ -223,19 +239,22 @@ impl Work {
                     },
                     Item::Packet(packet) => {
                         let pts = packet.pts;
-                        match &mut sound {
-                            Some(_) if pts.0 < self.edge.0.saturating_sub(OLD_SOUND.0) => {}
-                            Some(transcoder) => {
-                                if let Err(error) = transcoder.push(&packet, &mut packets) {
-                                    warn!(%error, "sound");
-                                }
+                        let old = pts.0 < self.edge.0.saturating_sub(OLD_SOUND.0);
+                        match (&mut sound, &self.needs.sound) {
+                            (_, None) => writer.write(packet),
+                            (Some(_), Some(_)) if old => {}
+                            (Some(transcoder), Some(_)) => {
+                                self.transcode(transcoder, &packet, &mut packets);
                                 packets.drain(..).for_each(|packet| writer.write(packet));
                             }
-                            None => writer.write(packet),
+                            (None, Some(_)) => self.cost.sound.lost(),
                         }
                         self.reached(tracks.video.is_none() && engine.is_none() && pts >= self.edge);
                     }
-                    Item::Lagged(packets) => warn!(packets, "too slow"),
+                    Item::Lagged(packets) => {
+                        self.cost.lagged.fetch_add(packets, Ordering::Relaxed);
+                        warn!(packets, "too slow");
+                    }
                     Item::End => return,
                 },
                 Some((packet, track)) = encoded.recv() => {
@@ -261,6 +280,23 @@ impl Work {
         }
     }
 
+    /// Makes a packet of sound into those of the form.
+    fn transcode(
+        &self,
+        transcoder: &mut codecs::audio::Transcoder,
+        packet: &Packet,
+        made: &mut Vec<Packet>,
+    ) {
+        let (lane, began) = (&self.cost.sound, Instant::now());
+        lane.take();
+        if let Err(error) = transcoder.push(packet, made) {
+            warn!(%error, "sound");
+            lane.lost();
+        }
+        lane.made(made.len());
+        lane.worked(began.elapsed());
+    }
+
     /// What pictures are made into.
     fn into(&self) -> Codec {
         self.needs.picture.as_ref().and_then(|(codec, _)| *codec).unwrap_or(Codec::H264)
@@ -271,6 +307,18 @@ impl Work {
         if edge && !*self.ready.borrow() {
             self.ready.send_replace(true);
         }
+    }
+}
+
+/// A form in the list.
+struct Listed {
+    bridges: Bridges,
+    form: StreamName,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.bridges.running.lock().remove(&self.form);
     }
 }
 
@@ -293,7 +341,7 @@ fn reencoder(
     name: &StreamName,
     track: &VideoTrack,
     into: Codec,
-    pictures: mpsc::Sender<(Packet, VideoTrack)>,
+    pictures: Pictures,
 ) -> Option<Engine> {
     let decoder_track = track.clone();
     let config = run::Config {
@@ -310,8 +358,8 @@ fn reencoder(
         frames_per_second: 30.0,
         bitrate: None,
         key_interval: Duration::from_secs(2),
-        gate: Arc::new(NoGate),
-        sink: Box::new(Pictures(pictures)),
+        gate: pictures.lane.clone(),
+        sink: Box::new(pictures),
     };
     Engine::spawn(config).inspect_err(|error| warn!(%error, "no re-encode")).ok()
 }
@@ -325,12 +373,21 @@ impl Stage for Unchanged {
     }
 }
 
-struct Pictures(mpsc::Sender<(Packet, VideoTrack)>);
+/// Where re-encoded pictures go.
+struct Pictures {
+    lane: Arc<Lane>,
+    to: mpsc::Sender<(Packet, VideoTrack)>,
+}
 
 impl Sink for Pictures {
-    fn packet(&mut self, packet: Packet, track: &VideoTrack, _: Timing) {
-        let _ = self.0.blocking_send((packet, track.clone()));
+    fn packet(&mut self, packet: Packet, track: &VideoTrack, timing: Timing) {
+        self.lane.made(1);
+        self.lane.worked(timing.decode + timing.graph + timing.encode);
+        let _ = self.to.blocking_send((packet, track.clone()));
     }
 
     fn applied(&mut self, _: &str, _: Pts) {}
 }
+
+#[cfg(test)]
+mod tests;

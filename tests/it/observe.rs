@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use millstream::config::{self, EventHook, Stream};
+use ingest::StreamName;
+use ingest::views::{Takes, Views};
+use millstream::config::{self, EventHook, Rendition, Stream};
 use reqwest::StatusCode;
 
 use crate::card::Card;
-use crate::node::{Running, alone};
+use crate::node::{Running, alone, find};
 use crate::push::{LIVE, Push};
 
 /// Names of samples in Prometheus's text format; panics at a line that is not of it.
@@ -38,7 +40,18 @@ async fn metrics_hold_every_name_that_the_boards_and_alerts_use() {
         let fetched = Stream { source: Some("demo".into()), ..Stream::default() };
         settings.streams.insert("fetched".into(), fetched);
         let push = config::Push { url: "rtmp://127.0.0.1:9/x".into(), ..config::Push::default() };
-        let cam = Stream { pushes: Some(vec![push]), record: Some(true), ..Stream::default() };
+        let small = Rendition {
+            name: "small".into(),
+            height: 90,
+            bitrate_kbps: 100,
+            ..Rendition::default()
+        };
+        let cam = Stream {
+            pushes: Some(vec![push]),
+            record: Some(true),
+            renditions: Some(vec![small]),
+            ..Stream::default()
+        };
         settings.streams.insert("cam".into(), cam);
         settings.recordings.store.url = format!("file://{}", store.path().display());
         let hook = EventHook { url: "http://127.0.0.1:9/".into(), ..EventHook::default() };
@@ -54,6 +67,15 @@ async fn metrics_hold_every_name_that_the_boards_and_alerts_use() {
         views.iter().any(|view| view["processing"]["delay_ms"].is_number())
     })
     .await;
+    node.until("a rendition", |status| {
+        let cam = find(status, "cam");
+        cam.is_some_and(|cam| cam["renditions"][0]["made"].is_object())
+    })
+    .await;
+    // A reader who cannot take AAC.
+    let bridges = node.node.parts().bridges.as_ref().unwrap();
+    let (cam, takes) = (StreamName::parse("cam").unwrap(), &Takes::WEBRTC);
+    let _reader = Views::view(bridges, &cam, takes).await.unwrap();
     let answer = node.client.get(node.metrics("metrics")).send().await.unwrap();
     let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
     assert!(kind.starts_with("text/plain"), "{kind}");

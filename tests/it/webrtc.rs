@@ -34,11 +34,13 @@ fn colours(pictures: &[Picture]) -> Vec<u32> {
 pub(crate) async fn until_forms(node: &Running, wanted: (usize, usize)) {
     let end = Instant::now() + programs::PATIENCE;
     loop {
-        let made = node.node.parts().bridges.as_ref().map(|bridges| bridges.counts());
-        if made == Some(wanted) {
+        let status = node.status().await;
+        let forms = status["bridges"].as_array().unwrap();
+        let pictures = forms.iter().filter(|form| form["video"].is_object());
+        if (forms.len(), pictures.count()) == wanted {
             return;
         }
-        assert!(Instant::now() < end, "{made:?} forms are made, not {wanted:?}");
+        assert!(Instant::now() < end, "not {wanted:?} forms are made: {forms:#?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -69,6 +71,15 @@ async fn chromium_publishes_vp8_vp9_and_av1_and_every_viewer_sees_them() {
             assert!(one.abs_diff(*other) < 70, "{as_published:?} became {bridged:?}");
         }
         until_forms(&node, (1, 1)).await;
+        let status = node.status().await;
+        let bridge = &status["bridges"][0];
+        assert_eq!((&bridge["stream"], &bridge["form"]), (&json!(stream), &json!("h264")));
+        assert_eq!(bridge["readers"], 1, "{bridge:#}");
+        let video = &bridge["video"];
+        assert_eq!((&video["from"], &video["into"]), (&json!(codec), &json!("H264")));
+        let (taken, made) = (video["frames_in"].as_u64(), video["frames_out"].as_u64());
+        assert!(made >= Some(30) && taken >= made, "{bridge:#}");
+        assert!(video["busy_seconds"].as_f64() > Some(0.0), "{bridge:#}");
         for page in [&camera, &own, &h264] {
             browser.close(page).await;
         }
@@ -336,6 +347,14 @@ async fn a_stream_is_pushed_by_whip_to_another_node_and_goes_on_when_that_comes_
     let state = |status: &Value, wanted: &str| status["pushes"][0]["state"] == wanted;
     let status = node.until("a running push", |status| state(status, "running")).await;
     assert!(status["pushes"][0]["bytes"].as_u64() > Some(0), "{status}");
+    let bridge = &status["bridges"][0];
+    assert_eq!((&bridge["form"], &bridge["video"]), (&json!("opus"), &json!(null)), "{bridge:#}");
+    let audio = &bridge["audio"];
+    assert_eq!((&audio["from"], &audio["into"]), (&json!("AAC"), &json!("Opus")), "{bridge:#}");
+    let counted = |key: &str| audio[key].as_u64().unwrap();
+    assert!(counted("frames_in") > 20 && counted("frames_out") > 20, "{bridge:#}");
+    assert_eq!(counted("frames_dropped"), 0, "{bridge:#}");
+    assert!(audio["busy_seconds"].as_f64() > Some(0.0), "{bridge:#}");
     // The far end throws it out: it is tried again.
     assert!(far.node.parts().hub.kick(&StreamName::parse("copy").unwrap()));
     node.until("another attempt", |status| {

@@ -32,7 +32,7 @@ pub(super) static CONSOLE: Asset = asset!("console.html", HTML);
 pub(super) static ICON: Asset = asset!("icon.svg", PICTURE);
 
 /// What is below `/assets/`.
-static FILES: [Asset; 19] = [
+static FILES: [Asset; 20] = [
     asset!("../../assets/", "hls.light.min.mjs", SCRIPT),
     asset!("../../assets/", "hls.LICENSE", TEXT),
     asset!("millstream.js", SCRIPT),
@@ -46,6 +46,7 @@ static FILES: [Asset; 19] = [
     asset!("console.js", SCRIPT),
     asset!("charts.js", SCRIPT),
     asset!("graph.js", SCRIPT),
+    asset!("coding.js", SCRIPT),
     asset!("money.js", SCRIPT),
     asset!("base.css", STYLE),
     asset!("edge.css", STYLE),
