@@ -8,6 +8,7 @@ mod access;
 mod answer;
 mod config;
 mod connections;
+mod forward;
 pub(crate) mod fuzz;
 mod muxers;
 mod names;
@@ -62,6 +63,8 @@ fn described() -> (Router<Parts>, OpenApi) {
         .routes(routes!(paths::info))
         .routes(routes!(paths::list))
         .routes(routes!(paths::get))
+        .routes(routes!(forward::list))
+        .routes(routes!(forward::get))
         .merge(sessions::routes())
         .merge(connections::routes())
         .routes(routes!(recordings::list))

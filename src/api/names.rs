@@ -31,6 +31,8 @@ enum Form {
     Users,
     /// Destinations of pushes.
     Forward,
+    /// STUN and TURN servers.
+    IceServers,
     /// Our absence, their `publisher`.
     Source,
 }
@@ -74,6 +76,7 @@ pub(super) const GLOBAL: &[Row] = &[
     row("webrtcAllowOrigins", "http.allow_origins", Form::Same),
     row("webrtcLocalUDPAddress", "webrtc.listen", Form::Same),
     row("webrtcAdditionalHosts", "webrtc.hosts", Form::Same),
+    row("webrtcICEServers2", "webrtc.ice_servers", Form::IceServers),
 ];
 
 /// Settings of a stream. What is called the same but for the spelling needs no row.
@@ -169,6 +172,9 @@ fn told(form: Form, value: &Value) -> Json {
         (Form::Forward, Value::Array(pushes)) => {
             pushes.iter().filter_map(Value::as_table).map(|push| renamed(push, &PUSH)).collect()
         }
+        (Form::IceServers, Value::Array(servers)) => {
+            servers.iter().filter_map(Value::as_table).map(ice_server_told).collect()
+        }
         (_, value) => json(value),
     }
 }
@@ -197,6 +203,9 @@ fn heard(form: Form, value: Json) -> Result<Value, String> {
             .map(|push| named(push, &PUSH))
             .collect::<Result<_, _>>()
             .map(Value::Array),
+        (Form::IceServers, Json::Array(servers)) => {
+            servers.into_iter().map(ice_server_heard).collect::<Result<_, _>>().map(Value::Array)
+        }
         (_, value) => value_of(value),
     }
 }
@@ -217,12 +226,47 @@ fn renamed(table: &Table, keys: &[(&str, &str)]) -> Json {
 
 /// One of a list by our keys.
 fn named(value: Json, keys: &[(&str, &str)]) -> Result<Value, String> {
+    keyed(value, keys).map(Value::Table)
+}
+
+fn keyed(value: Json, keys: &[(&str, &str)]) -> Result<Table, String> {
     let Json::Object(map) = value else { return Err("a list of objects is wanted".into()) };
     let mut table = Table::new();
     for (key, value) in map {
         let row = keys.iter().find(|(theirs, _)| *theirs == key);
         let key = row.map_or_else(|| snake(&key), |(_, ours)| (*ours).to_owned());
         table.insert(key, value_of(value)?);
+    }
+    Ok(table)
+}
+
+/// Their user name of a TURN server whose password is the secret that credentials are made from.
+const AUTH_SECRET: &str = "AUTH_SECRET";
+
+/// A STUN or TURN server in their spelling. Ours are for clients only.
+fn ice_server_told(server: &Table) -> Json {
+    let text = |key: &str| server.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (user, password) = match text("secret") {
+        "" => (text("user"), text("password")),
+        secret => (AUTH_SECRET, secret),
+    };
+    let url = text("url");
+    serde_json::json!({
+        "url": url, "username": user, "password": password, "clientOnly": true,
+    })
+}
+
+fn ice_server_heard(server: Json) -> Result<Value, String> {
+    let mut table = keyed(server, &[("username", "user")])?;
+    match table.remove("client_only") {
+        None | Some(Value::Boolean(true)) => {}
+        Some(_) => return Err("clientOnly: the node itself asks no ICE server".into()),
+    }
+    if table.get("user").and_then(Value::as_str) == Some(AUTH_SECRET) {
+        table.remove("user");
+        if let Some(secret) = table.remove("password") {
+            table.insert("secret".into(), secret);
+        }
     }
     Ok(Value::Table(table))
 }
@@ -369,6 +413,22 @@ mod tests {
         let heard = ours(GLOBAL, object(users), false).unwrap();
         assert_eq!(heard[0].0, ["auth", "users"]);
         assert_eq!(heard[0].1.as_ref().unwrap()[0]["password"].as_str(), Some("x"));
+        let servers = json!({"webrtcICEServers2": [
+            {"url": "turn:h:3478", "username": "AUTH_SECRET", "password": "x", "clientOnly": true},
+            {"url": "stun:h", "username": "", "password": "", "clientOnly": true},
+        ]});
+        let heard = ours(GLOBAL, object(servers.clone()), false).unwrap();
+        assert_eq!(heard[0].0, ["webrtc", "ice_servers"]);
+        let list = heard[0].1.clone().unwrap();
+        assert_eq!((list[0]["secret"].as_str(), list[0].get("user")), (Some("x"), None));
+        let mut settings = settings;
+        settings["webrtc"].as_table_mut().unwrap().insert("ice_servers".into(), list);
+        let parsed: Result<Settings, toml::de::Error> = settings.clone().try_into();
+        assert_eq!(parsed.unwrap().webrtc.ice_servers.len(), 2);
+        let told = theirs(GLOBAL, &settings, false);
+        assert_eq!(told["webrtcICEServers2"], servers["webrtcICEServers2"]);
+        let ours_alone = json!({"webrtcICEServers2": [{"url": "stun:h", "clientOnly": false}]});
+        assert!(ours(GLOBAL, object(ours_alone), false).unwrap_err().contains("clientOnly"));
         let stream = json!({"record": true, "recordSegmentDuration": "1h", "sourceOnDemand": true,
             "forward": [{"dest": "rtmp://h/a", "destFingerprint": "ab"}]});
         let heard: Table = ours(STREAM, object(stream.clone()), true)
