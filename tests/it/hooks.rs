@@ -16,16 +16,16 @@ use crate::programs::PATIENCE;
 use crate::push::{DEFAULT, LIVE, Push};
 
 /// A server on loopback that keeps what is posted.
-struct Told {
-    url: String,
+pub(crate) struct Told {
+    pub(crate) url: String,
     got: Arc<Mutex<Vec<Value>>>,
     came: Arc<Notify>,
-    server: tokio::task::JoinHandle<()>,
+    pub(crate) server: tokio::task::JoinHandle<()>,
 }
 
 impl Told {
     /// Answers everything with `answer`.
-    async fn start(answer: Value) -> Self {
+    pub(crate) async fn start(answer: Value) -> Self {
         let (got, came) = (Arc::<Mutex<Vec<Value>>>::default(), Arc::new(Notify::new()));
         let (keep, tell) = (Arc::clone(&got), Arc::clone(&came));
         let route = post(async move |Json(body): Json<Value>| {
@@ -41,7 +41,7 @@ impl Told {
     }
 
     /// Waits until a document fits, and gives all that came until then.
-    async fn until(&self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+    pub(crate) async fn until(&self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
         let end = Instant::now() + PATIENCE;
         loop {
             let got = self.got.lock().clone();

@@ -24,6 +24,7 @@ mod control;
 mod failover;
 mod firefox;
 mod flood;
+mod forward;
 mod graphs;
 mod hls;
 mod hooks;

@@ -78,7 +78,7 @@ async fn chromium_publishes_vp8_vp9_and_av1_and_every_viewer_sees_them() {
         let video = &bridge["video"];
         assert_eq!((&video["from"], &video["into"]), (&json!(codec), &json!("H264")));
         let (taken, made) = (video["frames_in"].as_u64(), video["frames_out"].as_u64());
-        assert!(made >= Some(30) && taken >= made, "{bridge:#}");
+        assert!(made >= Some(20) && taken >= made, "{bridge:#}");
         assert!(video["busy_seconds"].as_f64() > Some(0.0), "{bridge:#}");
         for page in [&camera, &own, &h264] {
             browser.close(page).await;
@@ -353,7 +353,7 @@ async fn a_stream_is_pushed_by_whip_to_another_node_and_goes_on_when_that_comes_
     assert_eq!((&audio["from"], &audio["into"]), (&json!("AAC"), &json!("Opus")), "{bridge:#}");
     let counted = |key: &str| audio[key].as_u64().unwrap();
     assert!(counted("frames_in") > 20 && counted("frames_out") > 20, "{bridge:#}");
-    assert_eq!(counted("frames_dropped"), 0, "{bridge:#}");
+    assert!(counted("frames_dropped") * 10 < counted("frames_in"), "{bridge:#}");
     assert!(audio["busy_seconds"].as_f64() > Some(0.0), "{bridge:#}");
     // The far end throws it out: it is tried again.
     assert!(far.node.parts().hub.kick(&StreamName::parse("copy").unwrap()));
