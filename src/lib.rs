@@ -178,8 +178,8 @@ pub(crate) async fn read_body(
     Ok(body)
 }
 
-/// A client for other nodes: they show self-signed certificates and prove who they
-/// are by signatures (livepeer-network 0), so the certificate is taken as it is.
+/// A client for other nodes: they show self-signed certificates and prove who they are by
+/// signatures, so the certificate is taken as it is.
 ///
 /// # Errors
 /// Never in practice.

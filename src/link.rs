@@ -10,8 +10,7 @@ use bytes::BytesMut;
 use pipeline::mpegts::{Demuxer, Event, MuxError, Muxer};
 use pipeline::{Packet, Pts, Ticks, Tracks};
 
-/// Segments that may be on their way; a further one means that the other end is slow
-/// (livepeer-network 1.5).
+/// Segments that may be on their way; a further one means that the other end is slow.
 pub const IN_FLIGHT_MAX: usize = 3;
 
 /// A segment is cut at the first key picture after this media time.

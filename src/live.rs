@@ -1,5 +1,5 @@
-//! The live routes of the existing node on the listener for viewers (livepeer-network 2.1): change
-//! a running stream's graph, and see how it goes.
+//! The live routes of the existing node on the listener for viewers: change a running stream's
+//! graph, and see how it goes.
 
 use std::net::SocketAddr;
 

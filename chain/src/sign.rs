@@ -201,7 +201,7 @@ mod tests {
         SecretKey::from_bytes(&bytes).unwrap()
     }
 
-    // livepeer-network.md 12.3.
+    // A signature that the existing network made.
     const MESSAGE: [u8; 32] =
         hex!("b7da355477356fc4c47fcabcf232dc77a6db9b07b7e48b76261cc55cc8fbabb3");
     const SIGNATURE: [u8; 65] = hex!(
@@ -260,7 +260,7 @@ mod tests {
         ));
     }
 
-    // livepeer-contracts.md 16.2: a public development key and the RFC 6979 signature over a hash.
+    // A public development key and the RFC 6979 signature over a hash.
     #[test]
     fn signing_gives_the_one_deterministic_signature() {
         let secret = hex!("5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a");

@@ -1,4 +1,4 @@
-//! Who asks, by the headers and query of an HTTP request (interfaces, section 3).
+//! Who asks, by the headers and query of an HTTP request.
 //!
 //! Taken, in this order: `Authorization: Bearer` with a token, or with `user:password` as players
 //! without a user field send it; `Authorization: Basic`; `?user=&pass=`; `?token=` or `?jwt=`.

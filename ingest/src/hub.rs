@@ -563,7 +563,7 @@ impl Drop for Writer {
     }
 }
 
-/// Key-frame wishes of all readers of a stream, merged (interfaces, section 5).
+/// Key-frame wishes of all readers of a stream, merged.
 pub struct KeyRequests {
     stream: Arc<Stream>,
     last: Option<Instant>,

@@ -1,4 +1,4 @@
-//! Names of streams and the rules they obey (interfaces, section 3).
+//! Names of streams and the rules they obey.
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use alloy_primitives::{U256, U512};
 
 /// The sampling rate of the interval rhythm: 1280 × 720 pixels at 30 frames a second, whatever the
-/// stream really is (livepeer-network.md 2.7).
+/// stream really is, as the existing network counts.
 pub const INTERVAL_PIXELS_PER_SECOND: u64 = 27_648_000;
 
 /// Money in wei.
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(interval_fee_ceil(Duration::ZERO, price(9, 1)), Wei::ZERO);
     }
 
-    // livepeer-network.md 12.5. The network takes EV × ceil(max / faceValue); ours takes the
+    // The existing network takes EV × ceil(max / faceValue); ours takes the
     // ceiling last, so ours may be smaller by less than EV and never gives less than the fee.
     #[test]
     fn probabilities_stand_beside_the_networks_examples() {

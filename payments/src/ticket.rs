@@ -1,8 +1,7 @@
 //! A lottery ticket exactly as the TicketBroker knows it: its hash, its win test, its value.
 //!
-//! Sources: livepeer-network.md 5.1 and livepeer-contracts.md 5.6. This file knows nothing of
-//! sessions or frames and holds no key: who signs is a [`TicketSigner`], who recovers a
-//! [`Recover`].
+//! This file knows nothing of sessions or frames and holds no key: who signs is a [`TicketSigner`],
+//! who recovers a [`Recover`].
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 
@@ -128,7 +127,7 @@ mod tests {
 
     const FOO: B256 = b256!("41b1a0649752af1b28b3dc29a1556eee781e4a4c3a1f7f53f90fa834de098c4d");
 
-    // livepeer-network.md 12.1.
+    // Hashes that the contract gave.
     #[test]
     fn hashes_are_those_of_the_broker() {
         let check = |ticket: Ticket, expected: B256| assert_eq!(ticket.hash(), expected);
@@ -173,7 +172,7 @@ mod tests {
         assert!(CreationRound::default().aux_data().is_empty());
     }
 
-    /// livepeer-network.md 12.2: a ticket that was redeemed on chain.
+    /// A ticket that was redeemed on chain.
     fn redeemed() -> (Ticket, Signature, U256) {
         let number = |text| U256::from_str_radix(text, 10).unwrap();
         let ticket = Ticket {
@@ -219,7 +218,7 @@ mod tests {
         assert_eq!(crate::testing::recover(&ticket.digest(), &signature), Some(ticket.sender));
     }
 
-    // livepeer-contracts.md 16.2.
+    // A ticket that the contract's tests sign.
     #[test]
     fn a_signed_ticket_is_the_same_to_the_last_byte() {
         let key = crate::testing::key_of(hex!(
@@ -253,8 +252,8 @@ mod tests {
         assert!(wins(&signature, &U256::from(1337), &ticket.win_prob));
     }
 
-    // livepeer-network.md 12.5 hashes a signature of three bytes, which no ticket has; the digest
-    // is checked on the same function of bytes.
+    // The example of the existing network hashes a signature of three bytes, which no ticket has;
+    // the digest is checked on the same function of bytes.
     #[test]
     fn the_bounds_of_the_win_test_are_strict() {
         let mut bytes = b"foo".to_vec();

@@ -1,4 +1,4 @@
-//! The runner of one stream: decode, graph, encode, under the frame rules of interfaces, section 5.
+//! The runner of one stream: decode, graph, encode; every frame comes out or is counted as dropped.
 //!
 //! Two threads belong to an [`Engine`]: one decodes (unless frames come decoded, [`Input::Frames`]),
 //! the other runs the graph and the encoder. What
@@ -44,7 +44,7 @@ pub const QUEUE_PACKETS_MAX: usize = 1024;
 /// Bytes that may wait for the decoder.
 pub const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Media time between the newest waiting packet and the one to be decoded, above which the decoder
-/// counts as behind (interfaces, section 5).
+/// counts as behind.
 pub const BEHIND_MAX: Ticks = Ticks::from_millis(200);
 /// Requests for key frames within this media time of the last key frame wait until it has passed.
 pub const KEY_SPACING: Ticks = Ticks::from_millis(500);

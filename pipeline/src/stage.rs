@@ -1,8 +1,7 @@
 //! What a decoder, a graph and an encoder are to those who drive them.
 //!
-//! **One in, one out** (interfaces, section 5): a stage holds no frame. N pictures in and then
-//! silence give N out within a frame time. All three are driven from one thread at a time and need
-//! no locks of their own.
+//! **One in, one out**: a stage holds no frame. N pictures in and then silence give N out within a
+//! frame time. All three are driven from one thread at a time and need no locks of their own.
 
 use std::time::Duration;
 

@@ -29,7 +29,7 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// Seconds of clip beyond the measured ones: start, warm-up, and an end that nobody sees.
 const SPARE_SECONDS: u32 = 12;
 
-/// Above this share of its core the generator may itself be what is slow (interfaces, section 8).
+/// Above this share of its core the generator may itself be what is slow.
 const GENERATOR_SHARE_MAX: f64 = 0.8;
 
 /// Runs it and prints the tables.

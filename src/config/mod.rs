@@ -2,8 +2,8 @@
 //!
 //! This folder is the only reader of arguments, environment and the settings file. Order of
 //! strength: flag, environment (`MILLSTREAM_SECTION__KEY`), journal of API changes in the data
-//! directory, file, default (interfaces, section 7). Everything below gets a typed section. The
-//! [`Store`] holds the settings in force and changes them while the node runs.
+//! directory, file, default. Everything below gets a typed section. The [`Store`] holds the settings
+//! in force and changes them while the node runs.
 
 mod acme;
 mod auth;

@@ -31,7 +31,7 @@ const NOTICES_WAITING: usize = 64;
 /// Control documents that wait for the channel; a further one is refused.
 const CONTROLS_WAITING: usize = 16;
 
-/// How often a sign of life goes out (livepeer-network 2.6).
+/// How often a sign of life goes out, as the network wants it.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long the closing of a job may take.

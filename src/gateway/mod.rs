@@ -190,7 +190,7 @@ impl Gateway {
         running.into_iter().filter_map(graph).collect()
     }
 
-    /// Changes a stream's graph while it runs (interfaces, section 6).
+    /// Changes a stream's graph while it runs: it is in force from a frame on, or refused as a whole.
     ///
     /// # Errors
     /// [`UpdateError`].

@@ -1,9 +1,9 @@
 //! Joins what comes back with what stayed: processed pictures and the source's own sound.
 //!
 //! Sound that no node touches stays at the gateway and is held for the measured delay of the
-//! pictures (interfaces, section 5), so that lips stay in step; it goes on by itself when pictures
-//! stop, and is never dropped for them. Pictures are let through in order only: after a swap they
-//! go on at the first key picture beyond what viewers have seen. Pure: time comes in.
+//! pictures, so that lips stay in step; it goes on by itself when pictures stop, and is never
+//! dropped for them. Pictures are let through in order only: after a swap they go on at the first
+//! key picture beyond what viewers have seen. Pure: time comes in.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

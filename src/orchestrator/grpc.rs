@@ -1,4 +1,4 @@
-//! The gRPC face (livepeer-network 4.1).
+//! The gRPC face.
 
 use tonic::{Request, Response, Status};
 

@@ -1,4 +1,4 @@
-//! The HTTP face: the start of live jobs, node classes, and the channels (livepeer-network 2.4).
+//! The HTTP face: the start of live jobs, node classes, and the channels.
 
 use axum::Router;
 use axum::body::Bytes;

@@ -1,6 +1,6 @@
 //! The orchestrator role: says what it can and costs, takes live jobs, and serves their channels.
 //!
-//! One TLS listener carries gRPC, HTTP and trickle, as peers expect (livepeer-network 0, 2.4, 6.2).
+//! One TLS listener carries gRPC, HTTP and trickle, as peers expect.
 //!
 //! This file is long because the face of the role and the start of a job hold one lock over
 //! sessions.
@@ -191,7 +191,7 @@ impl Orchestrator {
         (self.inner.sessions_max.saturating_sub(in_use), in_use)
     }
 
-    /// Answers who asks (livepeer-network 6.2).
+    /// Answers a gateway that asks what this orchestrator can and costs.
     ///
     /// # Errors
     /// A signature that does not hold.

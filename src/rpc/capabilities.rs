@@ -1,4 +1,4 @@
-//! Capability numbers and the subset rule (livepeer-network 4.3).
+//! Capability numbers and the subset rule.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,4 @@
-//! What proves who asks: signatures over addresses, auth tokens and segment credentials
-//! (livepeer-network 0.1, 5.7, 6.2).
+//! What proves who asks: signatures over addresses, auth tokens and segment credentials.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! The live job: how it is started, steered and heard of (livepeer-network 2.4 to 2.6).
+//! The live job: how it is started, steered and heard of.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -126,7 +126,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<Value>,
     },
-    /// How the job goes, every 10 s (livepeer-network 2.6) and, between Millstreams, each second.
+    /// How the job goes, every 10 s as the network wants it and, between Millstreams, each second.
     Status {
         /// The pipeline's name.
         pipeline: String,

@@ -1,5 +1,5 @@
-//! What nodes say to each other: the network's own messages and calls (livepeer-network 2.4, 4, 5.7),
-//! with the fields that only Millstreams use beside them.
+//! What nodes say to each other: the network's own messages and calls, with the fields that only
+//! Millstreams use beside them.
 
 pub mod capabilities;
 pub mod client;

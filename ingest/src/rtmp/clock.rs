@@ -1,5 +1,5 @@
 //! From RTMP's timestamps, 32 bits of milliseconds that clients wrap, restart and make jump, to
-//! decoding times that only grow (interfaces, section 5).
+//! decoding times that only grow.
 //!
 //! Both tracks of a connection share one line of time. Where a track leaves it (an encoder was
 //! restarted behind the same connection, say), the line is continued at the newest time that was

@@ -1,7 +1,7 @@
 //! The broker's rules as arithmetic on plain values: who may be paid what, in which order, and why
 //! not. Pure; the words of the refusals are the contract's.
 //!
-//! Source: livepeer-contracts.md 5.4 and 5.5 with the newer rules (N).
+//! The rules are those of the TicketBroker contract, in its newer form.
 
 use alloy_primitives::U256;
 
@@ -236,7 +236,7 @@ mod tests {
         Claims { all: Wei::new(all), own: Wei::new(own) }
     }
 
-    // livepeer-contracts.md 16.6: reserve 1000, pool of 10.
+    // An example of the contract: reserve 1000, pool of 10.
     #[test]
     fn a_share_of_the_reserve_is_what_the_contract_says() {
         let check = |reserve, all, own, pool, expected: Result<u128, Revert>| {
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(inactive, Ok(Wei::ZERO));
     }
 
-    // livepeer-contracts.md 16.7: deposit 1, reserve 0.5, tickets 0.01, 0.01, 1.2, pool of 1.
+    // An example of the contract: deposit 1, reserve 0.5, tickets 0.01, 0.01, 1.2, pool of 1.
     #[test]
     fn the_deposit_is_drawn_first_and_the_share_after() {
         const CENT: u128 = 10_000_000_000_000_000;

@@ -244,7 +244,7 @@ impl Worker {
         self.lose_inside(Dropped::Stopped);
     }
 
-    /// The rule of interfaces, section 5, for one packet.
+    /// Whether one packet is decoded, or skipped because the decoder is behind.
     fn wants(&mut self, packet: &Packet, behind: Ticks, gap: bool) -> bool {
         if packet.key {
             self.needs_key = false;

@@ -73,7 +73,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// How long the floor may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Above this share of its cores the generator may itself be what is slow (interfaces, section 8).
+/// Above this share of its cores the generator may itself be what is slow.
 const GENERATOR_SHARE_MAX: f64 = 0.8;
 
 /// Less than this share of the bytes at the players makes a run void.

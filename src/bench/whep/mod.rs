@@ -92,7 +92,7 @@ const BREATH: Duration = Duration::from_millis(300);
 /// After a pause: the next key picture comes, and everybody is back.
 const RESUME: Duration = Duration::from_millis(3000);
 
-/// Above this share of its cores the generator may itself be what is slow (interfaces, section 8).
+/// Above this share of its cores the generator may itself be what is slow.
 const GENERATOR_SHARE_MAX: f64 = 0.8;
 
 /// A server under measurement with everybody who uses it.
