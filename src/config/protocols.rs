@@ -86,6 +86,8 @@ pub struct WebRtc {
     pub ice_servers: Vec<IceServer>,
     /// Sessions at the same time.
     pub sessions_max: usize,
+    /// Of those, sessions of one address, or of one /64 of IPv6.
+    pub sessions_per_ip_max: usize,
 }
 
 /// A STUN or TURN server. With `secret` clients get credentials that end after an hour; with `user`
@@ -112,6 +114,7 @@ impl Default for WebRtc {
             hosts: Vec::new(),
             ice_servers: Vec::new(),
             sessions_max: 10_000,
+            sessions_per_ip_max: 128,
         }
     }
 }

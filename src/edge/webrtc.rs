@@ -23,6 +23,7 @@ pub(crate) fn start(edge: &Edge) -> Result<Server> {
         ice_servers: settings.webrtc.ice_servers.iter().map(ice_server).collect(),
         origins: settings.http.allow_origins.clone(),
         sessions_max: settings.webrtc.sessions_max,
+        sessions_per_ip_max: settings.webrtc.sessions_per_ip_max,
         take_over: settings.rtmp.take_over,
         ..Config::default()
     };
