@@ -5,9 +5,9 @@
 
 mod certificate;
 mod findings;
+mod listeners;
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -16,7 +16,8 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use crate::access::tokens::Tokens;
-use crate::config::{Loaded, Settings};
+use crate::config::{Loaded, Role, Settings};
+use crate::edge;
 use crate::identity::DataDir;
 use findings::{Finding, Findings, State};
 
@@ -33,7 +34,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 #[allow(clippy::print_stdout, reason = "printing is what the command is for")]
 pub fn run(loaded: &Loaded, json: bool) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let findings = runtime.block_on(look(loaded))?;
+    let findings = runtime.block_on(look(&in_force(loaded)))?;
     for finding in &findings {
         match json {
             true => println!("{}", serde_json::to_string(finding)?),
@@ -52,8 +53,16 @@ pub fn run(loaded: &Loaded, json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn look(loaded: &Loaded) -> Result<Vec<Finding>> {
-    let settings = &loaded.settings;
+/// The settings as a node takes them.
+fn in_force(loaded: &Loaded) -> Settings {
+    let mut settings = loaded.settings.clone();
+    if settings.public {
+        edge::open_to_all(&mut settings);
+    }
+    settings
+}
+
+async fn look(settings: &Settings) -> Result<Vec<Finding>> {
     let mut found = Findings::default();
     let client = crate::http_client()?;
     let status = running(&client, settings).await;
@@ -76,19 +85,24 @@ async fn look(loaded: &Loaded) -> Result<Vec<Finding>> {
         ),
     }
     files(settings, &mut found);
-    for listener in listeners(loaded) {
+    for listener in listeners::of(settings) {
         match &status {
-            Some(_) => called(&listener, &mut found).await,
-            None => tried(&listener, &mut found),
+            Some(_) => listener.called(&mut found).await,
+            None => listener.tried(&mut found),
         }
     }
-    candidates(settings, status.is_some(), &mut found);
+    if settings.roles.contains(&Role::Gateway) {
+        candidates(settings, status.is_some(), &mut found);
+    }
     programs(settings, &mut found);
     others(&client, settings, &mut found).await;
     if let Some(status) = status {
         certificate::acme(&status, &mut found);
         streams(&status, &mut found);
-        clients(&client, settings, &mut found).await;
+        match ask(&client, settings, "v3/webrtcsessions/list?itemsPerPage=1000").await {
+            Ok(list) => clients(&list, settings.webrtc.listen.port(), &mut found),
+            Err(error) => found.add(State::Fails, "clients", format!("{error:#}")),
+        }
     }
     Ok(found.0)
 }
@@ -99,10 +113,7 @@ async fn running(client: &reqwest::Client, settings: &Settings) -> Option<Value>
 }
 
 async fn ask(client: &reqwest::Client, settings: &Settings, path: &str) -> Result<Value> {
-    let mut address = settings.admin.listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
+    let address = listeners::here(settings.admin.listen);
     let mut request = client.get(format!("http://{address}/{path}")).timeout(TRY_LIMIT);
     if !settings.admin.token.is_empty() {
         request = request.bearer_auth(&settings.admin.token);
@@ -122,97 +133,9 @@ fn files(settings: &Settings, found: &mut Findings) {
     certificate::look(&data, settings, found);
 }
 
-/// A listener of the settings.
-struct Listener {
-    setting: String,
-    address: SocketAddr,
-    udp: bool,
-}
-
-/// Every `listen` of a section that is not switched off.
-fn listeners(loaded: &Loaded) -> Vec<Listener> {
-    let mut list = Vec::new();
-    for (section, value) in &loaded.table {
-        let Some(table) = value.as_table() else { continue };
-        let off = table.get("enabled").and_then(toml::Value::as_bool) == Some(false);
-        let address = table.get("listen").and_then(toml::Value::as_str);
-        let Some(mut address) = address.and_then(|text| text.parse::<SocketAddr>().ok()) else {
-            continue;
-        };
-        if off {
-            continue;
-        }
-        // As `public` does it.
-        if loaded.settings.public && section != "admin" && section != "metrics" {
-            address.set_ip(Ipv4Addr::UNSPECIFIED.into());
-        }
-        let setting = format!("{section}.listen");
-        let udp = section == "webrtc" || section == "srt";
-        list.push(Listener { setting: setting.clone(), address, udp });
-        if section == "webrtc" && loaded.settings.webrtc.tcp {
-            list.push(Listener { setting, address, udp: false });
-        }
-    }
-    list
-}
-
-impl Listener {
-    fn subject(&self) -> String {
-        let kind = if self.udp { "udp" } else { "tcp" };
-        format!("{} {}/{kind}", self.setting, self.address)
-    }
-}
-
-/// Whether the address can be had.
-fn tried(listener: &Listener, found: &mut Findings) {
-    let bound = match listener.udp {
-        true => UdpSocket::bind(listener.address).map(drop),
-        false => TcpListener::bind(listener.address).map(drop),
-    };
-    let why = |error: std::io::Error| match error.kind() {
-        ErrorKind::AddrInUse => {
-            "another program has this port: end it, or choose another port".to_owned()
-        }
-        ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
-        ErrorKind::PermissionDenied => {
-            "the system does not allow it: ports below 1024 need more rights".to_owned()
-        }
-        _ => error.to_string(),
-    };
-    found.result(listener.subject(), "can be had", bound.map_err(why));
-}
-
-/// Whether the running node answers there.
-async fn called(listener: &Listener, found: &mut Findings) {
-    let mut address = listener.address;
-    if address.ip().is_unspecified() {
-        address.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
-    if listener.udp {
-        // Nobody answers a stranger over UDP; that the port is taken is what can be known.
-        let bound = UdpSocket::bind(address);
-        let taken = bound.err().is_some_and(|error| error.kind() == ErrorKind::AddrInUse);
-        let fault = "nobody listens there: the node runs with other settings".to_owned();
-        return found.result(
-            listener.subject(),
-            "is served",
-            if taken { Ok(()) } else { Err(fault) },
-        );
-    }
-    let result = match tokio::time::timeout(TRY_LIMIT, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("nobody answers there: {error}")),
-        Err(_) => Err(format!("nobody answers there within {TRY_LIMIT:?}")),
-    };
-    found.result(listener.subject(), "is served", result);
-}
-
 /// The addresses that WebRTC peers are offered.
 fn candidates(settings: &Settings, runs: bool, found: &mut Findings) {
-    let listen = match settings.public {
-        true => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), settings.webrtc.listen.port()),
-        false => settings.webrtc.listen,
-    };
+    let listen = settings.webrtc.listen;
     if listen.ip().is_loopback() {
         let text =
             "only this machine is offered an address for media: set webrtc.listen or use --public";
@@ -337,12 +260,8 @@ fn streams(status: &Value, found: &mut Findings) {
     }
 }
 
-/// Clients that do not get through.
-async fn clients(client: &reqwest::Client, settings: &Settings, found: &mut Findings) {
-    let list = match ask(client, settings, "v3/webrtcsessions/list?itemsPerPage=1000").await {
-        Ok(list) => list,
-        Err(error) => return found.add(State::Fails, "clients", format!("{error:#}")),
-    };
+/// WebRTC clients that do not get through to `port`, of the list of sessions.
+fn clients(list: &Value, port: u16, found: &mut Findings) {
     for session in list["items"].as_array().into_iter().flatten() {
         let text = |key: &str| session[key].as_str().unwrap_or_default();
         let began = humantime::parse_rfc3339(text("created")).unwrap_or_else(|_| SystemTime::now());
@@ -351,7 +270,6 @@ async fn clients(client: &reqwest::Client, settings: &Settings, found: &mut Find
             continue;
         }
         let subject = format!("client {} of {}", text("remoteAddr"), text("path"));
-        let port = settings.webrtc.listen.port();
         let why = match text("remoteCandidate") {
             "" => format!(
                 "no packet of it came to port {port}: it is offered no address that it can reach, or UDP \
@@ -377,29 +295,56 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_another_program_has_is_named_and_an_address_of_nobody_too() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap().to_string();
-        let loaded = loaded(&[("rtmp.listen", &address), ("hls.enabled", "false")]);
-        let listeners = listeners(&loaded);
-        let rtmp = listeners.iter().find(|l| l.setting == "rtmp.listen").unwrap();
-        let mut found = Findings::default();
-        tried(rtmp, &mut found);
-        let nobody = Listener {
-            setting: "srt.listen".into(),
-            address: "192.0.2.7:8890".parse().unwrap(),
-            udp: true,
+    fn public_opens_what_is_on_loopback_and_leaves_addresses_that_were_chosen() {
+        let settings = in_force(&loaded(&[
+            ("public", "true"),
+            ("auth.publish_password", "secret"),
+            ("srt.listen", "192.0.2.7:8890"),
+            ("playback.enabled", "true"),
+        ]));
+        let listed = listeners::of(&settings);
+        let of = |setting: &str| {
+            let listener = listed.iter().find(|listener| listener.setting == setting);
+            listener.unwrap().address.to_string()
         };
-        tried(&nobody, &mut found);
-        let [first, second] = &found.0[..] else { panic!("{:?}", found.0) };
-        assert_eq!((first.state, second.state), (State::Fails, State::Fails));
-        assert!(
-            first.subject.contains(&address) && first.text.contains("another program"),
-            "{first:?}"
-        );
-        assert!(second.text.contains("no such address"), "{second:?}");
-        let webrtc = listeners.iter().filter(|l| l.setting == "webrtc.listen");
-        assert_eq!(webrtc.map(|l| l.udp).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(of("rtmp.listen"), "0.0.0.0:1935");
+        assert_eq!(of("rtsp.udp_listen"), "0.0.0.0:8000");
+        assert_eq!(of("srt.listen"), "192.0.2.7:8890");
+        for (setting, address) in [
+            ("admin.listen", "127.0.0.1:9997"),
+            ("metrics.listen", "127.0.0.1:9998"),
+            ("playback.listen", "127.0.0.1:9996"),
+        ] {
+            assert_eq!(of(setting), address, "{setting} stays");
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_get_through_is_named_with_what_is_known_of_it() {
+        let ago = |seconds| {
+            let began = SystemTime::now() - Duration::from_secs(seconds);
+            humantime::format_rfc3339(began).to_string()
+        };
+        let session = |path: &str, established: bool, candidate: &str, seconds| {
+            serde_json::json!({ "path": path, "remoteAddr": "192.0.2.9:40000",
+                "peerConnectionEstablished": established, "remoteCandidate": candidate,
+                "created": ago(seconds) })
+        };
+        let list = serde_json::json!({ "items": [
+            session("well", true, "host/udp/192.0.2.9/5000", 60),
+            session("new", false, "", 1),
+            session("silent", false, "", 60),
+            session("halfway", false, "host/udp/192.0.2.9/5000", 60),
+        ] });
+        let mut found = Findings::default();
+        clients(&list, 8189, &mut found);
+        let [silent, halfway] = &found.0[..] else { panic!("{:?}", found.0) };
+        assert_eq!((silent.state, halfway.state), (State::Fails, State::Fails));
+        assert_eq!(silent.subject, "client 192.0.2.9:40000 of silent");
+        assert!(silent.text.contains("no packet of it came to port 8189"), "{silent:?}");
+        assert!(halfway.subject.ends_with("of halfway"), "{halfway:?}");
+        assert!(halfway.text.contains("host/udp/192.0.2.9/5000"), "{halfway:?}");
+        assert!(halfway.text.contains("DTLS"), "{halfway:?}");
     }
 
     #[test]
