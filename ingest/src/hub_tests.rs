@@ -65,6 +65,29 @@ async fn a_reader_that_lags_is_told_and_resumes_at_a_key_picture() {
 }
 
 #[tokio::test]
+async fn a_reader_may_be_behind_by_the_span_of_the_ring_and_no_more() {
+    let hub = Hub::new(Limits::default());
+    let mut writer = hub.publish(name("cam"), publisher("a"), false).unwrap();
+    writer.set_tracks(video_tracks());
+    writer.write(picture(0, true));
+    let mut early = hub.subscribe(&name("cam"), Start::LastKey).unwrap();
+    let mut late = hub.subscribe(&name("cam"), Start::LastKey).unwrap();
+    for second in 1..=20 {
+        writer.write(picture(second * 1000, false));
+    }
+    assert!(matches!(early.next().await, Item::Tracks(_)));
+    let Item::Packet(first) = early.next().await else { panic!("20 s are kept") };
+    assert_eq!(first.pts, Pts::from_millis(0));
+    for second in 21..=25 {
+        writer.write(picture(second * 1000, second == 24));
+    }
+    assert!(matches!(late.next().await, Item::Tracks(_)));
+    assert!(matches!(late.next().await, Item::Lagged(24)));
+    let Item::Packet(next) = late.next().await else { panic!("a packet") };
+    assert_eq!(next.pts, Pts::from_millis(24_000));
+}
+
+#[tokio::test]
 async fn a_second_publisher_is_refused_or_takes_over() {
     let hub = hub(10_000);
     let mut first = hub.publish(name("cam"), publisher("a"), false).unwrap();

@@ -451,6 +451,66 @@ async fn bad_clients_end_themselves_alone() {
     node.stop().await;
 }
 
+/// A message of at most 128 bytes, as one chunk.
+fn chunk(id: u8, kind: u8, stream: u8, data: &[u8]) -> Vec<u8> {
+    let head = [id, 0, 0, 0, 0, 0, data.len() as u8, kind, stream, 0, 0, 0];
+    [&head[..], data].concat()
+}
+
+/// A text as AMF.
+fn amf_text(text: &str) -> Vec<u8> {
+    [&[2, 0, text.len() as u8][..], text.as_bytes()].concat()
+}
+
+/// A command with its number, and values that are AMF already.
+fn amf_command(name: &str, number: f64, values: &[u8]) -> Vec<u8> {
+    [&amf_text(name)[..], &[0], &number.to_be_bytes(), values].concat()
+}
+
+/// A publisher of `app` played by hand, once it may send media.
+async fn by_hand(node: &Node, app: &str) -> TcpStream {
+    let mut greeting = vec![3_u8];
+    greeting.resize(HANDSHAKE_BYTES, 0);
+    let facts = [&[3_u8, 0, 3][..], b"app", &amf_text(app), &[0, 0, 9]].concat();
+    let publish = [&[5_u8][..], &amf_text(""), &amf_text("live")].concat();
+    let said = [
+        greeting,
+        chunk(3, 20, 0, &amf_command("connect", 1.0, &facts)),
+        chunk(3, 20, 0, &amf_command("createStream", 2.0, &[5])),
+        chunk(3, 20, 1, &amf_command("publish", 3.0, &publish)),
+    ];
+    let mut socket = TcpStream::connect(node.addr).await.unwrap();
+    socket.write_all(&said.concat()).await.unwrap();
+    let started = async {
+        let (mut answers, wanted) = (Vec::<u8>::new(), b"NetStream.Publish.Start");
+        while !answers.windows(wanted.len()).any(|bytes| bytes == wanted) {
+            assert!(socket.read_buf(&mut answers).await.unwrap() > 0, "the server closes");
+        }
+    };
+    tokio::time::timeout(PATIENCE, started).await.expect("it may publish");
+    socket
+}
+
+#[tokio::test]
+async fn a_hundred_broken_messages_in_a_row_end_a_publisher_and_fewer_do_not() {
+    let node = Node::start(|_| {}).await;
+    let mut socket = by_hand(&node, "broken").await;
+    // H.264 that is cut off before it says what follows.
+    let broken = chunk(4, 9, 1, &[0x17]);
+    socket.write_all(&broken.repeat(99)).await.unwrap();
+    let counted = async {
+        while node.counters.snapshot().media_errors < 99 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("all are counted");
+    assert_eq!((node.sessions.list().len(), node.counters.snapshot().failed), (1, 0));
+    socket.write_all(&broken).await.unwrap();
+    until_closed(&mut socket).await;
+    assert_eq!(node.counters.snapshot().failed, 1);
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_thousand_half_open_connections_leave_a_live_stream_untouched() {
     let node = Node::start(|config| config.handshake_timeout = PATIENCE).await;

@@ -93,6 +93,30 @@ async fn junk_in_any_state_ends_that_connection_alone() {
 }
 
 #[tokio::test]
+async fn a_hundred_broken_packets_in_a_row_end_a_publisher_and_fewer_do_not() {
+    let node = Node::start(|_| {}).await;
+    let (mut publisher, mut reader) = live(&node).await;
+    let broken = b"$\0\0\x04junk";
+    for _ in 0..99 {
+        publisher.send(broken).await;
+    }
+    // Good ones begin the count anew.
+    untouched(&mut publisher, &mut reader).await;
+    for _ in 0..99 {
+        publisher.send(broken).await;
+    }
+    until("198 of them", || node.counters.snapshot().media_errors == 198).await;
+    untouched(&mut publisher, &mut reader).await;
+    for _ in 0..100 {
+        publisher.send(broken).await;
+    }
+    publisher.closed().await;
+    until("the name", || node.hub.list().is_empty()).await;
+    assert_eq!(node.counters.snapshot().media_errors, 298);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_session_cannot_be_taken_over_from_another_connection() {
     let node = Node::start(|_| {}).await;
     let (mut publisher, session) = Client::publish(node.addr, "room", TCP).await;

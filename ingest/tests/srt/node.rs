@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest::StreamName;
-use ingest::auth::{Action, Open};
+use ingest::auth::{Action, Open, SharedAccess};
 use ingest::hub::{Hub, Item, Limits, Reader, Start};
 use ingest::mpegts::Fanout;
 use ingest::srt::{Config, Connections, Counters, Server, StreamRules};
@@ -36,6 +36,14 @@ pub(crate) struct Node {
 impl Node {
     /// Streams whose name begins with `secret` are encrypted.
     pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_access(change, Arc::new(Open)).await
+    }
+
+    /// With somebody else who says who may do what.
+    pub(crate) async fn with_access(
+        change: impl FnOnce(&mut Config),
+        access: SharedAccess,
+    ) -> Self {
         let mut config = Config { addr: ([127, 0, 0, 1], 0).into(), ..Config::default() };
         change(&mut config);
         let hub = Hub::new(Limits::default());
@@ -48,15 +56,9 @@ impl Node {
             let passphrase = name.as_str().starts_with("secret").then(|| secret.to_owned());
             StreamRules { passphrase, latency: None }
         });
-        let server = Server::bind(
-            config,
-            hub.clone(),
-            Arc::new(Open),
-            fanout.clone(),
-            rules,
-            Arc::clone(&counters),
-        )
-        .unwrap();
+        let server =
+            Server::bind(config, hub.clone(), access, fanout.clone(), rules, Arc::clone(&counters))
+                .unwrap();
         let (addr, connections) = (server.local_addr(), server.connections());
         let task = tokio::spawn(server.run(shutdown.clone()));
         Self { hub, fanout, addr, connections, counters, shutdown, task }

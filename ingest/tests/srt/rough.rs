@@ -1,10 +1,14 @@
 //! Strangers, floods and junk: a live stream does not notice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use ingest::auth::{Access, Grant, Refusal, Request};
 use ingest::hub::Reader;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::node::{Node, PATIENCE, clip_of, pictures, run};
@@ -110,6 +114,64 @@ async fn a_thousand_half_open_connections_leave_a_live_stream_untouched() {
     assert_eq!(node.hub.list().len(), 0);
     // And the door is open again.
     Raw::shake(node.addr, 5, "publish:later").await;
+    node.stop().await;
+}
+
+/// Says yes to everybody, once it is told to answer at all.
+struct Late(Semaphore);
+
+impl Access for Late {
+    fn check(&self, request: Request) -> BoxFuture<'_, Result<Grant, Refusal>> {
+        Box::pin(async move {
+            let _turn = self.0.acquire().await;
+            Ok(Grant::of(&request))
+        })
+    }
+}
+
+/// A caller that has said all that it has to say.
+async fn caller(node: &Node, id: u32, stream_id: &str) -> Raw {
+    let mut caller = Raw::new(node.addr, id).await;
+    caller.ask().await;
+    caller.cookie().await;
+    caller.conclude(stream_id, None).await;
+    caller
+}
+
+/// The protocol's code for a full backlog, and that for too many sessions.
+const BACKLOG: u32 = 1005;
+const OVERLOAD: u32 = 1402;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_wait_for_us_are_limited_and_the_next_one_is_told_so() {
+    let door = Arc::new(Late(Semaphore::new(0)));
+    let access = Arc::clone(&door);
+    let node = Node::with_access(|config| config.handshakes_max = 2, access).await;
+    let mut first = caller(&node, 1, "publish:first").await;
+    let mut second = caller(&node, 2, "publish:second").await;
+    let mut third = caller(&node, 3, "publish:third").await;
+    assert_eq!(third.answer().await, BACKLOG);
+    door.0.add_permits(1);
+    assert_eq!((first.answer().await, second.answer().await), (0, 0));
+    Raw::shake(node.addr, 4, "publish:fourth").await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_beyond_the_limit_are_refused_until_one_goes() {
+    let node = Node::start(|config| config.sessions_max = 2).await;
+    let first = Raw::shake(node.addr, 1, "publish:first").await;
+    let _second = Raw::shake(node.addr, 2, "publish:second").await;
+    assert_eq!(caller(&node, 3, "publish:third").await.answer().await, OVERLOAD);
+    first.socket.send(&first.control(SHUTDOWN, 0, &[0; 4])).await.unwrap();
+    let let_in = async {
+        let mut id = 4;
+        while caller(&node, id, "publish:third").await.answer().await != 0 {
+            id += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, let_in).await.expect("there is room again");
     node.stop().await;
 }
 

@@ -181,6 +181,22 @@ fn much_is_taken_only_from_those_who_may() {
     let deep = [[0x0A, 0, 0, 0, 1].repeat(20), vec![5]].concat();
     assert!(matches!(client.send(20, 0, 0, &deep), Err(Error::Amf(amf::AmfError::Deep { .. }))));
 
+    // Messages that may be sent one by one, but not as many unfinished ones.
+    let mut client = Client::new();
+    client.connect("cam", "");
+    let unfinished = |chunk_stream: u8| {
+        let head = [chunk_stream, 0, 0, 0, 0, 0x40, 0, 20, 0, 0, 0, 0];
+        [&head[..], &[0; 16_000]].concat()
+    };
+    let chunk_size = [2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0x3E, 0x80];
+    let mut bytes = BytesMut::from(&[&chunk_size[..], &unfinished(4), &unfinished(5)].concat()[..]);
+    let many = client.session.handle(client.now, &mut bytes).unwrap_err();
+    let limit = BEFORE_ACCESS.unfinished_bytes;
+    assert!(
+        matches!(many, Error::Chunk(chunk::ChunkError::Unfinished(most)) if most == limit),
+        "{many}"
+    );
+
     let mut client = Client::publishing();
     let events = client.send(9, 1, 0, &vec![7; 1 << 20]).unwrap();
     assert!(matches!(&events[..], [Event::Video(0, data)] if data.len() == 1 << 20));
