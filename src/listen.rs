@@ -2,15 +2,19 @@
 //!
 //! One port answers both plain HTTP and HTTPS where that is wanted: the first byte of a TLS
 //! connection is 0x16 (RFC 8446 5.1), which begins no HTTP request. A connection that has made no
-//! request yet gives way to newcomers when there are too many of its kind.
+//! request yet gives way to newcomers when there are too many of its kind, and one that stands still
+//! ends: before its first request, within a head or a body, or without taking what it asked for.
+
+mod slow;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::connect_info::ConnectInfo;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use ingest::half_open::{HalfOpen, Place};
@@ -34,8 +38,42 @@ const WAY_LIMIT: Duration = Duration::from_secs(1);
 /// How long a client may take for its TLS handshake or its first byte.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a client may take for the head of a request.
+/// How long a client may take until its first request, and for the head of each.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// How long the body of a request of people may stand still. Peers may: what they send is as live as
+/// what they process.
+const BODY_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a client may take nothing of what is sent to it.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a listener bears.
+#[derive(Clone, Copy)]
+struct Limits {
+    connections: usize,
+    half_open: usize,
+    handshake: Duration,
+    head: Duration,
+    body: Duration,
+    write: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: CONNECTIONS_MAX,
+            half_open: HALF_OPEN_MAX,
+            handshake: HANDSHAKE_LIMIT,
+            head: HEAD_LIMIT,
+            body: BODY_LIMIT,
+            write: WRITE_LIMIT,
+        }
+    }
+}
 
 /// What a listener speaks.
 #[derive(Clone)]
@@ -71,10 +109,21 @@ pub async fn serve(
     counters: Arc<Counters>,
     shutdown: CancellationToken,
 ) {
+    serve_within(Limits::default(), listener, speaks, router, counters, shutdown).await;
+}
+
+async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    speaks: Speaks,
+    router: Router,
+    counters: Arc<Counters>,
+    shutdown: CancellationToken,
+) {
     let tasks = TaskTracker::new();
     let room = Room {
-        all: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        half_open: HalfOpen::new(HALF_OPEN_MAX),
+        all: Arc::new(Semaphore::new(limits.connections)),
+        half_open: HalfOpen::new(limits.half_open),
     };
     loop {
         let accepted = tokio::select! {
@@ -102,7 +151,7 @@ pub async fn serve(
         if gave_way {
             count(&counters.gave_way);
         }
-        let guest = Guest { peer, place: Arc::new(place), router: router.clone() };
+        let guest = Guest { peer, place: Arc::new(place), router: router.clone(), limits };
         let (speaks, shutdown) = (speaks.clone(), shutdown.clone());
         let span = tracing::debug_span!("http", %peer);
         tasks.spawn(
@@ -149,6 +198,7 @@ struct Guest {
     /// Until the first request.
     place: Arc<Place>,
     router: Router,
+    limits: Limits,
 }
 
 async fn connection(
@@ -158,12 +208,14 @@ async fn connection(
     shutdown: CancellationToken,
 ) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let limits = guest.limits;
+    let body = (!matches!(speaks, Speaks::Tls(_))).then_some(limits.body);
     let tls = match speaks {
         Speaks::Http => None,
         Speaks::Tls(config) => Some(config),
         Speaks::Both(config) => {
             let mut first = [0];
-            let peeked = tokio::time::timeout(HANDSHAKE_LIMIT, stream.peek(&mut first)).await;
+            let peeked = tokio::time::timeout(limits.handshake, stream.peek(&mut first)).await;
             match peeked {
                 Ok(Ok(1)) if first[0] == 0x16 => Some(config),
                 Ok(Ok(1)) => None,
@@ -171,11 +223,12 @@ async fn connection(
             }
         }
     };
+    let stream = slow::Taking::new(stream, limits.write);
     match tls {
-        None => http(stream, guest, shutdown).await,
+        None => http(stream, guest, body, shutdown).await,
         Some(config) => {
             let handshake = TlsAcceptor::from(config).accept(stream);
-            let stream = tokio::time::timeout(HANDSHAKE_LIMIT, handshake)
+            let stream = tokio::time::timeout(limits.handshake, handshake)
                 .await
                 .map_err(|_| "TLS handshake took too long".to_owned())?
                 .map_err(|error| error.to_string())?;
@@ -183,23 +236,44 @@ async fn connection(
             if stream.get_ref().1.alpn_protocol() == Some(crate::acme::ACME_TLS) {
                 return Ok(());
             }
-            http(stream, guest, shutdown).await
+            http(stream, guest, body, shutdown).await
         }
     }
 }
 
-async fn http<S>(stream: S, guest: Guest, shutdown: CancellationToken) -> Result<(), String>
+/// Serves requests, whose bodies may stand still for `body`, if there is a limit.
+async fn http<S>(
+    stream: S,
+    guest: Guest,
+    body: Option<Duration>,
+    shutdown: CancellationToken,
+) -> Result<(), String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let Guest { peer, place, router } = guest;
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<_>| {
+    let Guest { peer, place, router, limits } = guest;
+    let asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&asked);
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         place.leave();
+        asks.store(true, Ordering::Relaxed);
+        let mut request = request.map(|incoming| slow::body(incoming, body));
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request.map(axum::body::Body::new))
+        router.clone().oneshot(request)
     });
+    // Also of those who say too little to tell which HTTP they speak.
+    let nothing_asked = async move {
+        tokio::time::sleep(limits.head).await;
+        if asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(HEAD_BYTES_MAX);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
     // Live video must not wait for window updates.
     trickle::tune_connection(&mut builder);
@@ -207,7 +281,12 @@ where
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         result = connection.as_mut() => return result.map_err(|error| error.to_string()),
+        () = nothing_asked => return Err("no request in time".into()),
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     connection.await.map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+#[path = "listen_tests.rs"]
+mod tests;
