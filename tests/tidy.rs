@@ -400,6 +400,35 @@ fn tests_that_the_page_of_limits_names_are_there() {
     report(&faults);
 }
 
+#[test]
+fn tests_that_the_page_of_protocols_names_are_there() {
+    let path = "docs/protocols.md";
+    let (mut faults, mut named) = (Vec::new(), 0);
+    let (text, sources) = (fs::read_to_string(root().join(path)).unwrap(), sources());
+    for (index, line) in text.lines().enumerate() {
+        for word in line.split('`').skip(1).step_by(2) {
+            let of_names =
+                |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c);
+            let mut modules: Vec<&str> = word.split("::").collect();
+            let name = modules.pop().unwrap_or_default();
+            // Without an underscore it is a module or an option of a command.
+            if !word.chars().all(of_names) || !name.contains('_') {
+                continue;
+            }
+            named += 1;
+            let test = format!("fn {name}(");
+            let there = |source: &Source| {
+                source.text.contains(&test) && modules.iter().all(|module| source.is_in(module))
+            };
+            if !sources.iter().any(there) {
+                faults.push(format!("{path}:{}: there is no test {word}", index + 1));
+            }
+        }
+    }
+    assert!(named > 100, "{path} names {named} tests only: are they read rightly?");
+    report(&faults);
+}
+
 fn report(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
@@ -446,6 +475,14 @@ impl Source {
         self.path.split('/').any(|part| part == "tests")
             || name.ends_with("_tests.rs")
             || ["tests.rs", "testing.rs", "fuzz.rs"].contains(&name)
+    }
+
+    /// Whether it is the file of a module, its tests, or in the module's folder.
+    fn is_in(&self, module: &str) -> bool {
+        self.path.split('/').any(|part| {
+            let part = part.strip_suffix(".rs").unwrap_or(part);
+            part.strip_suffix("_tests").unwrap_or(part) == module
+        })
     }
 
     /// Its lines before its first inline test module.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ingest::hub::{Hub, Item, Limits, Start};
@@ -295,6 +295,54 @@ async fn a_playlist_of_mpeg_ts_is_followed_to_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_playlist_of_fragmented_mp4_is_followed_to_its_end() {
     whole_playlist("-hls_segment_type fmp4").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_playlist_is_followed_as_its_window_moves_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let playlist = dir.path().join("index.m3u8");
+    let live = "-hide_banner -loglevel error -y -re -f lavfi -i testsrc=size=160x120:rate=25 \
+                -re -f lavfi -i sine=frequency=440:sample_rate=48000 -pix_fmt yuv420p \
+                -c:v libx264 -preset ultrafast -g 25 -bf 0 -c:a aac -ac 2 \
+                -f hls -hls_time 1 -hls_list_size 6 -hls_flags delete_segments+temp_file";
+    let mut server = tokio::process::Command::new("/usr/bin/ffmpeg");
+    server.args(live.split_whitespace()).arg(&playlist).stdin(Stdio::null()).kill_on_drop(true);
+    let _server = server.spawn().unwrap();
+    let made = async {
+        while !playlist.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, made).await.expect("ffmpeg makes a playlist");
+    let url = format!("{}/index.m3u8", serve(dir.path()).await);
+    let hub = Hub::new(Limits::default());
+    let (target, stop) = (Target::parse(&url).unwrap(), CancellationToken::new());
+    let (ours, ending) = (sink(&hub), stop.clone());
+    let options = Options::default();
+    let pull = tokio::spawn(async move { hls_pull::pull(&target, &options, &ours, &ending).await });
+    // Longer than the window, which then no longer has the segment that it began with.
+    let (_, packets) = watch(&hub, |packets| pictures(packets) >= 225).await;
+    assert!(!dir.path().join("index0.ts").exists(), "the window moved on");
+    assert_steps(&packets, TrackKind::Video, 39, 41);
+    assert_steps(&packets, TrackKind::Audio, 15, 30);
+    stop.cancel();
+    assert_eq!(pull.await.unwrap().unwrap(), Ended::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_of_more_than_50_mb_end_the_attempt() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = std::fs::File::create(dir.path().join("large.ts")).unwrap();
+    large.set_len(50_000_001).unwrap();
+    let list = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n";
+    let list = format!("{list}{}#EXT-X-ENDLIST\n", "#EXTINF:1,\nlarge.ts\n".repeat(3));
+    std::fs::write(dir.path().join("index.m3u8"), list).unwrap();
+    let target = Target::parse(&format!("{}/index.m3u8", serve(dir.path()).await)).unwrap();
+    let (hub, stop) = (Hub::new(Limits::default()), CancellationToken::new());
+    let pulled = hls_pull::pull(&target, &Options::default(), &sink(&hub), &stop).await;
+    let text = format!("{:?}", pulled.unwrap_err());
+    assert!(text.contains("more than 50000000 bytes"), "{text}");
+    assert!(hub.list().is_empty(), "the name was not taken");
 }
 
 #[tokio::test(flavor = "multi_thread")]

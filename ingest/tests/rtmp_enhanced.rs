@@ -176,7 +176,7 @@ async fn ffmpeg_9_publishes_and_plays_h264_with_mp3() {
 }
 
 #[tokio::test]
-async fn ac_3_is_refused_by_its_name() {
+async fn ac_3_ends_the_session() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("clip.mkv");
     clip(&path, "-c:v libx264 -preset veryfast -c:a ac3").await;
@@ -184,5 +184,6 @@ async fn ac_3_is_refused_by_its_name() {
     let line = format!("-v error -re -i {} -c copy -f flv {}", path.display(), node.url());
     let output = run(&ffmpeg_9(), &line).await;
     assert!(!output.status.success());
-    assert_eq!(node.counters.snapshot().failed, 1);
+    let counted = node.counters.snapshot();
+    assert_eq!((counted.failed, counted.media_errors), (1, 1), "the first of its messages ends it");
 }

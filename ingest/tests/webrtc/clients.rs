@@ -1,8 +1,7 @@
-//! FFmpeg publishes and aiortc watches, where they are installed: `.deps/venv` beside the
-//! workspace, made by the test script. Without it these tests say so and pass.
+//! FFmpeg publishes and aiortc watches; `./x test` installs both. Without them these tests fail and say so.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,17 +10,16 @@ use tokio::process::{Child, Command};
 
 use crate::harness::Node;
 
-/// Python with aiortc, or `None`.
-fn python() -> Option<PathBuf> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.deps/venv/bin/python");
-    if !root.exists() {
-        eprintln!("skipped: {} is not there", root.display());
-        return None;
-    }
-    Some(root)
+/// Python with aiortc and FFmpeg 9.
+fn python() -> PathBuf {
+    let named = std::env::var_os("MILLSTREAM_TEST_PYTHON").filter(|value| !value.is_empty());
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/python/bin/python");
+    let path = named.map_or(own, PathBuf::from);
+    assert!(path.exists(), "Python with aiortc is missing at {}: run ./x test", path.display());
+    path
 }
 
-async fn ffmpeg(python: &PathBuf) -> PathBuf {
+async fn ffmpeg(python: &Path) -> PathBuf {
     let code = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
     let output = Command::new(python).args(["-c", code]).output().await.unwrap();
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
@@ -35,7 +33,7 @@ async fn serve(node: &Node) -> SocketAddr {
     address
 }
 
-fn publish(ffmpeg: &PathBuf, url: &str, flags: &[&str]) -> Child {
+fn publish(ffmpeg: &Path, url: &str, flags: &[&str]) -> Child {
     let source = ["-f", "lavfi", "-i", "testsrc2=s=320x240:r=30", "-f", "lavfi", "-i"];
     let coding = "-pix_fmt yuv420p -c:v libx264 -profile:v baseline -preset ultrafast -tune \
                   zerolatency -g 30 -c:a libopus -ar 48000 -ac 2 -f whip";
@@ -131,7 +129,7 @@ asyncio.run(main(sys.argv[1]))
 
 #[tokio::test]
 async fn aiortc_asks_on_a_data_channel() {
-    let Some(python) = python() else { return };
+    let python = python();
     let node = Node::new();
     node.server.answer_messages(std::sync::Arc::new(crate::channels::Echo));
     let address = serve(&node).await;
@@ -146,7 +144,7 @@ async fn aiortc_asks_on_a_data_channel() {
 }
 
 async fn ffmpeg_to_aiortc(flags: &[&str]) {
-    let Some(python) = python() else { return };
+    let python = python();
     let node = Node::new();
     let address = serve(&node).await;
     let publisher = publish(&ffmpeg(&python).await, &format!("http://{address}/cam/whip"), flags);

@@ -285,10 +285,11 @@ fn what_cannot_be_carried_is_refused() {
 #[test]
 fn ffprobe_and_ffmpeg_take_what_is_muxed() {
     // Real pictures and sound, with B-frames and key units over 65,535 bytes, muxed anew.
-    for audio in ["-c:a aac", "-c:a libopus -ac 2"] {
-        let source = ffmpeg_ts(&format!(
-            "-vf noise=alls=40:allf=t -c:v libx264 -preset veryfast -qp 10 -bf 2 -g 20 {audio}"
-        ));
+    let h264 = "-c:v libx264 -preset veryfast -qp 10 -bf 2 -g 20";
+    let hevc = "-c:v libx265 -preset ultrafast \
+                -x265-params log-level=none:qp=4:bframes=2:keyint=20:open-gop=0";
+    for (video, audio) in [(h264, "-c:a aac"), (h264, "-c:a libopus -ac 2"), (hevc, "-c:a aac")] {
+        let source = ffmpeg_ts(&format!("-vf noise=alls=40:allf=t {video} {audio}"));
         let mut demuxer = Demuxer::new();
         let mut events = demux(&mut demuxer, &source);
         demuxer.end_of_segment(Instant::now(), &mut events);
@@ -321,7 +322,7 @@ fn ffprobe_and_ffmpeg_take_what_is_muxed() {
                 .map(|p| format!("{name},{},{},{}", p.pts.0, p.dts.0, if p.key { "K" } else { "" }))
                 .map(|line| line.trim_end_matches(',').to_owned())
                 .collect();
-            assert_eq!(found, sent, "{audio}");
+            assert_eq!(found, sent, "{video} {audio}");
         }
         let again = packets(&demux(&mut Demuxer::new(), &stream));
         assert_eq!(again, list.iter().map(plain).collect::<Vec<_>>());
