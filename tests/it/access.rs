@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use crate::card::Card;
 use crate::node::{Running, alone, find};
+use crate::programs::ffmpeg;
 use crate::push::{LIVE, Push};
+use crate::soak;
 
 /// An offer as a browser makes it, without media lines that anybody would take.
 const EMPTY_OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n";
@@ -45,6 +47,35 @@ async fn whip_and_whep_answer_as_their_rfcs_say() {
         let answer = node.client.get(node.http(path)).send().await.unwrap();
         assert!(answer.status() != StatusCode::OK, "{path} answers on 8889");
     }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_has_no_more_readers_than_it_may_whatever_they_speak() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| {
+        settings.pipeline.graph = "none".into();
+        let few = millstream::config::Stream { readers_max: Some(1), ..Default::default() };
+        settings.streams.insert("cam".into(), few);
+    })
+    .await;
+    let push = Push::rtmp(Card::SMALL, LIVE, &node.rtmp("cam"));
+    node.until_pictures("cam", 5).await;
+    let readers = |status: &Value, count: u64| {
+        find(status, "cam").is_some_and(|stream| stream["readers"].as_u64() == Some(count))
+    };
+    let mut viewer = tokio::process::Command::new(ffmpeg());
+    viewer.args(["-v", "error", "-nostdin", "-i", &node.rtmp("cam"), "-f", "null", "-"]);
+    let mut viewer = viewer.kill_on_drop(true).spawn().unwrap();
+    node.until("a viewer by RTMP", |status| readers(status, 1)).await;
+    let by_hls = || status(&node, Method::GET, "cam/index.m3u8", "", "");
+    assert_eq!(by_hls().await, StatusCode::FORBIDDEN);
+    let by_whep = status(&node, Method::POST, "cam/whep", "", soak::OFFER).await;
+    assert_eq!(by_whep, StatusCode::FORBIDDEN);
+    viewer.kill().await.unwrap();
+    node.until("room", |status| readers(status, 0)).await;
+    assert_eq!(by_hls().await, StatusCode::OK);
+    push.finish().await;
     node.stop().await;
 }
 
