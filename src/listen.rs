@@ -44,9 +44,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// How long the body of a request of people may stand still. Peers may: what they send is as live as
-/// what they process.
-const BODY_LIMIT: Duration = Duration::from_secs(30);
+/// How long the body of a request of people may stand still: longer than a publisher has for a whole
+/// segment, who gets an answer of its own. Other nodes have no limit here: what they send is live.
+const BODY_LIMIT: Duration = Duration::from_secs(40);
 
 /// How long a client may take nothing of what is sent to it.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
