@@ -33,6 +33,10 @@ struct Node {
 
 impl Node {
     async fn start(limits: Limits) -> Self {
+        Self::speaking(Speaks::Http, limits).await
+    }
+
+    async fn speaking(speaks: Speaks, limits: Limits) -> Self {
         let router = Router::new()
             .route("/", get(async || "here"))
             .route("/length", post(length))
@@ -41,7 +45,7 @@ impl Node {
         let address = listener.local_addr().unwrap();
         let (counters, stop) = (Arc::<Counters>::default(), CancellationToken::new());
         let (counts, until) = (Arc::clone(&counters), stop.clone());
-        tokio::spawn(serve_within(limits, listener, Speaks::Http, router, counts, until));
+        tokio::spawn(serve_within(limits, listener, speaks, router, counts, until));
         Self { address, counters, _stop: stop.drop_guard() }
     }
 
@@ -80,6 +84,34 @@ async fn end_of(mut stream: TcpStream) -> String {
     // A reset is an end too.
     let _ = ended.expect("the connection stays open");
     String::from_utf8_lossy(&said).into_owned()
+}
+
+fn tls() -> Arc<rustls::ServerConfig> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key);
+    Arc::new(config.unwrap())
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_half_a_hello_is_closed_in_time() {
+    // The beginning of a record of 512 bytes.
+    let half = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03";
+    for speaks in [Speaks::Tls(tls()), Speaks::Both(tls())] {
+        let both = matches!(speaks, Speaks::Both(_));
+        let node = Node::speaking(speaks, Limits { handshake: SOON, ..FREE }).await;
+        for says in [&b""[..], half] {
+            end_of(node.says(says).await).await;
+        }
+        if both {
+            assert!(node.answer(GET).await.ends_with("here"), "without TLS");
+        }
+    }
 }
 
 #[tokio::test]

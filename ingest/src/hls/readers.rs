@@ -124,3 +124,26 @@ impl Readers {
         counts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Action;
+
+    #[test]
+    fn players_beyond_the_limit_get_no_session() {
+        let readers = Readers::new(2);
+        let remote = SocketAddr::from(([127, 0, 0, 1], 5));
+        let come = || {
+            let name = StreamName::parse("cam").unwrap();
+            let headers = http::HeaderMap::new();
+            let request = Request::over_http(Action::Read, name, "hls", remote.ip(), &headers, "");
+            readers.begin(remote, &request, Grant::of(&request), Format::Ts)
+        };
+        let (first, second) = (come().unwrap(), come().unwrap());
+        assert_ne!(first, second);
+        assert_eq!(come(), None);
+        let name = StreamName::parse("cam").unwrap();
+        assert_eq!(readers.check(&first, &name), Ok(name), "those who are there go on");
+    }
+}
