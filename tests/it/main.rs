@@ -30,6 +30,7 @@ mod hls;
 mod hooks;
 mod http_push;
 mod joined;
+mod kinds;
 #[path = "../link/mod.rs"]
 mod link;
 mod live;
@@ -45,11 +46,16 @@ mod push;
 mod record;
 mod renditions;
 mod roles;
+#[allow(dead_code, reason = "each test uses what it needs")]
+#[path = "../../ingest/tests/webrtc/peer.rs"]
+mod rtc_peer;
 mod rtmp;
 mod rtsp;
+mod rude;
 mod snapshot;
 mod soak;
 mod sources;
 mod srt;
 mod store;
+mod visits;
 mod webrtc;

@@ -45,7 +45,9 @@ impl Process {
                 command.args(["--set", &format!("{section}.listen=127.0.0.1:0")]);
             }
         }
-        command.args(["--set", "rtsp.udp_listen=127.0.0.1:0"]);
+        if !line.contains("rtsp.udp_listen") {
+            command.args(["--set", "rtsp.udp_listen=127.0.0.1:0"]);
+        }
         let ledger = dir.path().join("ledger.db");
         command.args(["--set", &format!("payments.ledger={}", ledger.display())]);
         // What is set for the tests is none of its settings.
