@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use millstream::config::Stream;
 use parking_lot::Mutex;
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::card::Card;
+use crate::client::pictures;
 use crate::node::{Running, alone};
 use crate::programs::{self, PATIENCE};
 use crate::push::{DEFAULT, LIVE, Push};
@@ -163,5 +164,47 @@ async fn players_of_every_protocol_stay_while_publishers_come_and_go() {
     }
     browser.client.finish().await;
     drop(players);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_low_latency_hls_player_stays_while_publishers_come_and_go() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| {
+        settings.pipeline.graph = "none".into();
+        let cam = Stream { always_available: Some(true), ..Stream::default() };
+        settings.streams.insert("cam".into(), cam);
+    })
+    .await;
+    let mut browser = Browser::start().await;
+    browser.ask("hls", "cam", json!({ "url": node.http("cam/index.m3u8") })).await;
+    let low = browser.client.until("hls.js's playlist", |events| {
+        events.iter().find_map(|event| event["low_latency"].as_bool())
+    });
+    assert!(low.await, "parts are offered");
+    // The slate has no card.
+    browser.client.until_pictures(Some("cam"), 10).await;
+
+    let shows = async |what: &str, from: usize, slate: bool| {
+        browser
+            .client
+            .until(what, |events| {
+                let fatal = events.iter().find(|event| event["fatal"] == true);
+                assert!(fatal.is_none(), "{what}: {fatal:?}");
+                let shown = pictures(events, Some("cam"));
+                let last = shown.get(from..)?.last_chunk::<10>()?;
+                last.iter().all(|picture| picture.unreadable == slate).then_some(shown.len())
+            })
+            .await
+    };
+    let mut from = shows("the slate before", 0, true).await;
+    for _ in 0..2 {
+        let push = Push::rtmp(CARD, LIVE, &node.rtmp("cam"));
+        from = shows("the publisher", from, false).await;
+        push.finish().await;
+        from = shows("the slate", from, true).await;
+    }
+    browser.close("cam").await;
+    browser.client.finish().await;
     node.stop().await;
 }

@@ -26,6 +26,7 @@ mod firefox;
 mod flood;
 mod forward;
 mod graphs;
+mod hevc;
 mod hls;
 mod hooks;
 mod http_push;
@@ -44,6 +45,7 @@ mod programs;
 mod publish;
 mod push;
 mod record;
+mod reload;
 mod renditions;
 mod roles;
 #[allow(dead_code, reason = "each test uses what it needs")]

@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use crate::card::Card;
 use crate::node::{Running, alone, find};
+use crate::play::play;
 use crate::programs::{self, PATIENCE};
 use crate::push::{self, LIVE};
 use crate::record::{probe, segments};
@@ -170,4 +171,51 @@ async fn a_stream_is_pushed_by_srt_to_a_server_that_comes_later() {
     drop(publisher);
     node.until("an idle push", |status| state(status).as_deref() == Some("idle")).await;
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_over_rtmp_srt_hls_and_udp_give_pictures_and_the_tone() {
+    let _alone = alone().await;
+    let there = Running::start(|settings| settings.pipeline.graph = "none".into()).await;
+    let published = push::Push::rtmp(Card::SMALL, LIVE, &there.rtmp("cam"));
+    there.until_pictures("cam", 30).await;
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let sources = [
+        ("rtmp", there.rtmp("cam")),
+        ("srt", there.srt("read:cam")),
+        ("hls", there.http("cam/index.m3u8")),
+        ("udp", format!("udp://{address}")),
+    ];
+    let here = Running::start(|settings| {
+        settings.pipeline.graph = "none".into();
+        for (name, url) in &sources {
+            let stream = Stream { source: Some(url.clone()), ..Stream::default() };
+            settings.streams.insert((*name).to_owned(), stream);
+        }
+    })
+    .await;
+    // MPEG-TS in plain datagrams.
+    let sent = push::Push::srt(Card::SMALL, LIVE, &format!("udp://{address}?pkt_size=1316"));
+    for (name, _) in &sources {
+        let status = here.until_pictures(name, 30).await;
+        assert_eq!(source(&status, name).unwrap()["state"], "running", "{name}");
+        let (numbers, hertz) = play(programs::ffmpeg(), &here.rtmp(name), 60).await;
+        assert_eq!(numbers.len(), 60, "{name}");
+        assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{name}: {numbers:?}");
+        assert!((hertz - f64::from(push::TONE)).abs() < 20.0, "{name}: {hertz} Hz");
+    }
+    // What is gone there is gone here, and is tried again.
+    published.finish().await;
+    here.until("sources that wait", |status| {
+        ["rtmp", "srt"].iter().all(|name| {
+            find(status, name).is_none()
+                && source(status, name).is_some_and(|source| source["state"] != "running")
+        })
+    })
+    .await;
+    drop(sent);
+    here.stop().await;
+    there.stop().await;
 }
