@@ -82,8 +82,10 @@ pub struct Status {
     /// One id from publish to payment.
     pub request_id: String,
     /// The orchestrator in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub orchestrator: Option<String>,
     /// Its session.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest_id: Option<String>,
     /// What each candidate was judged at the last choice.
     pub candidates: Vec<Choice>,
@@ -102,6 +104,7 @@ pub struct Status {
     /// The orchestrator's engine.
     pub engine: Option<EngineStatus>,
     /// Tickets and frames of the session with the orchestrator, if paid by frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub paying: Option<SenderCounters>,
 }
 

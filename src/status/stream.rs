@@ -174,7 +174,7 @@ struct AudioView {
 }
 
 impl StreamView {
-    /// Without addresses of peers and without money.
+    /// Without addresses of peers and without money, nor words for either.
     pub(super) fn for_viewers(mut self) -> Self {
         self.remote.clear();
         self.recording = None;
@@ -183,6 +183,9 @@ impl StreamView {
             processing.orchestrator = None;
             processing.manifest_id = None;
             processing.paying = None;
+            // What went wrong names peers; viewers can do nothing about it.
+            processing.problem =
+                processing.problem.take().map(|_| "there is nobody to process it yet".into());
         }
         self
     }

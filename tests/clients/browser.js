@@ -3,6 +3,8 @@
 //
 //   {"do":"watch","page":"a","whep":"http://.../cam/whep"}       a bare RTCPeerConnection
 //   {"do":"open","page":"a","url":"http://.../cam/"}             a page of the product with a <video>
+//   {"do":"embed","page":"a","url":"http://.../"}                any page with a player in an <iframe>
+//   {"do":"read","page":"a","url":"http://.../"}                 a page's words and all that it sends and gets
 //   {"do":"publish","page":"a","whip":"http://.../cam/whip"}     camera and microphone, bare
 //   "codec":"VP9" with either of them: that coding of pictures and no other
 //   "layers":[{"rid":"h"},...] with "publish": the encodings of simulcast
@@ -64,6 +66,19 @@ async function main() {
     return page;
   }
 
+  // All that a page sends, and what it is answered, scripts, styles, pictures and media apart.
+  function overhear(name, page) {
+    const told = (kind, ...parts) => say({ page: name, traffic: [kind, ...parts].join("\n") });
+    page.on("request", (request) =>
+      told("sent", request.url(), JSON.stringify(request.headers()), request.postData() ?? ""));
+    page.on("response", async (response) => {
+      const headers = response.headers();
+      const wordy = /json|sdp|mpegurl|plain/i.test(headers["content-type"] ?? "");
+      const body = wordy ? await response.text().catch(() => "") : "";
+      told("answered", response.url(), JSON.stringify(headers), body);
+    });
+  }
+
   const verbs = {
     async watch({ page: name, whep, codec, via }) {
       const page = await blank(name, whep);
@@ -89,6 +104,31 @@ async function main() {
       await page.evaluate(card);
       const video = await page.waitForSelector("video", { state: "attached" });
       await video.evaluate((element) => watchCard(element, report));
+    },
+    async embed({ page: name, url }) {
+      const page = await fresh(name);
+      await page.goto(url);
+      const frame = await (await page.waitForSelector("iframe")).contentFrame();
+      const video = await frame.waitForSelector("video", { state: "attached" });
+      await frame.evaluate(card);
+      await video.evaluate((element) => watchCard(element, report));
+    },
+    async read({ page: name, url }) {
+      const page = await fresh(name);
+      overhear(name, page);
+      await page.goto(url);
+      // Words that come later, and those of attributes, count too.
+      await page.waitForTimeout(3000);
+      const words = await page.evaluate(() => {
+        const spoken = ["title", "alt", "placeholder", "aria-label", "href"];
+        const all = [...document.querySelectorAll("*")];
+        const attributes = all.flatMap((element) => spoken.map((name) => element.getAttribute(name) ?? ""));
+        const texts = all.filter((element) => !/^(script|style)$/i.test(element.tagName));
+        const own = texts.flatMap((element) =>
+          [...element.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE).map((node) => node.data));
+        return [document.title, ...own, ...attributes].map((text) => text.trim()).filter(Boolean);
+      });
+      say({ page: name, words, shown: await page.evaluate("document.body.innerText") });
     },
     async hls({ page: name, url }) {
       const page = await fresh(name);

@@ -1,7 +1,9 @@
 //! Who may publish and watch, and what HTTP answers to those who may not.
 
+use std::time::{Duration, Instant};
+
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::card::Card;
 use crate::node::{Running, alone, find};
@@ -202,5 +204,59 @@ async fn a_new_certificate_is_shown_while_the_node_runs() {
         assert!(std::time::Instant::now() < end, "the old certificate stays");
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_taken_back_lets_nobody_in_from_then_on_and_whoever_is_in_stays() {
+    let _alone = alone().await;
+    let node = Running::start(|settings| {
+        settings.pipeline.graph = "none".into();
+        settings.auth.publish_password = "secret".into();
+        settings.auth.read_password = "hidden".into();
+        settings.auth.failure_delay_ms_max = 0;
+    })
+    .await;
+    let wish = json!({
+        "permissions": [{ "action": "publish" }, { "action": "read" }], "seconds": 600,
+    });
+    let tokens = node.admin("v1/tokens");
+    let made = node.client.post(&tokens).json(&wish).send().await.unwrap();
+    let made: Value = made.json().await.unwrap();
+    let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+    let mut publisher = Push::rtmp(Card::SMALL, LIVE, &node.rtmp(&format!("cam?pass={token}")));
+    node.until_pictures("cam", 30).await;
+    let get = async |path: &str| node.client.get(node.http(path)).send().await.unwrap();
+    let index = format!("cam/index.m3u8?token={token}");
+    let list = get(&index).await.text().await.unwrap();
+    let media = list.lines().find(|line| !line.starts_with('#')).unwrap();
+    let media = format!("cam/{media}");
+    assert_eq!(get(&media).await.status(), StatusCode::OK);
+    let offer = || status(&node, Method::POST, "cam/whep", token, EMPTY_OFFER);
+    // Let in, its empty offer is refused.
+    assert_eq!(offer().await, StatusCode::NOT_ACCEPTABLE);
+
+    let gone = node.client.delete(format!("{tokens}/{id}")).send().await.unwrap();
+    assert_eq!(gone.status(), StatusCode::OK);
+    let since = Instant::now();
+    assert_eq!(get(&index).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(offer().await, StatusCode::UNAUTHORIZED);
+    assert!(since.elapsed() < Duration::from_secs(1), "refused after {:?}", since.elapsed());
+    let rtsp = node.rtsp("rtsp").replace("://", &format!("://any:{token}@"));
+    for mut refused in [
+        Push::rtmp(Card::SMALL, LIVE, &node.rtmp(&format!("rtmp?pass={token}"))),
+        Push::srt(Card::SMALL, LIVE, &node.srt(&format!("publish:srt:any:{token}"))),
+        Push::rtsp(Card::SMALL, LIVE, "tcp", &rtsp),
+    ] {
+        assert!(!refused.until_ended().await, "somebody was let in with a token taken back");
+    }
+
+    // Sessions that began go on, until somebody ends them.
+    let frames = |status: &Value| find(status, "cam").and_then(|cam| cam["frames"].as_u64());
+    let before = frames(&node.status().await).expect("the stream goes on");
+    node.until_pictures("cam", before + 30).await;
+    assert_eq!(publisher.ended(), None);
+    assert_eq!(get(&media).await.status(), StatusCode::OK);
+    publisher.finish().await;
     node.stop().await;
 }

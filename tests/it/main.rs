@@ -38,6 +38,7 @@ mod live;
 mod node;
 mod observe;
 mod openapi;
+mod pages;
 mod peer;
 mod play;
 mod process;
