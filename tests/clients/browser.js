@@ -4,7 +4,8 @@
 //   {"do":"watch","page":"a","whep":"http://.../cam/whep"}       a bare RTCPeerConnection
 //   {"do":"open","page":"a","url":"http://.../cam/"}             a page of the product with a <video>
 //   {"do":"embed","page":"a","url":"http://.../"}                any page with a player in an <iframe>
-//   {"do":"read","page":"a","url":"http://.../"}                 a page's words and all that it sends and gets
+//   {"do":"read","page":"a","url":"http://.../","until":"/x"}    a page's words and all that it sends and gets,
+//       once "/x" was answered
 //   {"do":"publish","page":"a","whip":"http://.../cam/whip"}     camera and microphone, bare
 //   "codec":"VP9" with either of them: that coding of pictures and no other
 //   "layers":[{"rid":"h"},...] with "publish": the encodings of simulcast
@@ -113,12 +114,13 @@ async function main() {
       await frame.evaluate(card);
       await video.evaluate((element) => watchCard(element, report));
     },
-    async read({ page: name, url }) {
+    async read({ page: name, url, until }) {
       const page = await fresh(name);
       overhear(name, page);
-      await page.goto(url);
-      // Words that come later, and those of attributes, count too.
-      await page.waitForTimeout(3000);
+      const answered = page.waitForResponse((response) => response.url().includes(until));
+      await Promise.all([answered, page.goto(url)]);
+      // What the page makes of the answer counts too, and so do words in attributes.
+      await page.waitForTimeout(1000);
       const words = await page.evaluate(() => {
         const spoken = ["title", "alt", "placeholder", "aria-label", "href"];
         const all = [...document.querySelectorAll("*")];

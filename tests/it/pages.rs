@@ -68,7 +68,8 @@ async fn viewers_and_publishers_read_and_send_no_word_of_the_network_and_no_addr
         ("player", "cam-out/", "/cam-out/whep"),
         ("publisher", "cam/publish", "/cam/publish"),
     ] {
-        browser.ask("read", page, json!({ "url": node.http(path) })).await;
+        let (url, until) = (node.http(path), wanted);
+        browser.ask("read", page, json!({ "url": url, "until": until })).await;
         let (words, traffic) = browser
             .client
             .until("words and traffic", |events| {
