@@ -87,13 +87,14 @@ impl Push {
         let stopping = Arc::clone(&stop);
         let drawer = std::thread::spawn(move || {
             let (began, mut picture) = (Instant::now(), Vec::new());
-            for number in 0..u16::MAX {
-                let due = Duration::from_secs(1) * u32::from(number) / RATE;
+            for step in 0..u32::MAX {
+                let due = Duration::from_secs(1) * step / RATE;
                 std::thread::sleep(due.saturating_sub(began.elapsed()));
                 if stopping.load(Ordering::Acquire) {
                     return;
                 }
-                card.draw(number, clock_ms(), &mut picture);
+                // Numbers begin again after 36 minutes.
+                card.draw(step as u16, clock_ms(), &mut picture);
                 if pipe.write_all(&picture).is_err() {
                     return;
                 }
