@@ -77,7 +77,7 @@ impl Door {
 }
 
 /// Addresses that are free for connections and, with the port behind it, for datagrams.
-fn free_addresses() -> [SocketAddr; 4] {
+pub(crate) fn free_addresses() -> [SocketAddr; 4] {
     // All are held until all are found.
     let mut held = Vec::new();
     [(); 4].map(|()| {
