@@ -171,8 +171,9 @@ async fn a_viewer_on_a_narrow_way_is_told_that_a_stream_without_renditions_is_th
     node.until_pictures("cam", 30).await;
     let mut browser = Browser::start().await;
     let far = node.node.addresses().webrtc.unwrap();
-    let wire = Way { queue: Duration::from_millis(400), ..Way::of(10) };
-    let link = Link::start(far, 13, wire, Way { rate: Some(24_000), ..wire });
+    // More than half of the stream, and room for a key picture.
+    let wire = Way { queue: Duration::from_secs(1), ..Way::of(10) };
+    let link = Link::start(far, 13, wire, Way { rate: Some(50_000), ..wire });
     let whep = node.http("cam/whep?transport=udp");
     let narrow = json!({ "whep": whep, "via": link.addr().to_string() });
     browser.ask("watch", "narrow", narrow).await;

@@ -197,7 +197,7 @@ impl Iterator for Parts {
     }
 }
 
-/// Takes the next track's number and body.
+/// Takes the next track's number and body, copied so that it does not keep all of the message.
 fn one_of_many(
     layout: Layout,
     four: &mut [u8; 4],
@@ -218,7 +218,6 @@ fn one_of_many(
     if data.len() < size {
         return Err(MediaError::Short(kind));
     }
-    // Each track in a buffer of its own: a small one that is kept must not keep the others.
     Ok((track, BytesMut::from(&data.split_to(size)[..])))
 }
 

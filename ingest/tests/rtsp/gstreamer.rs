@@ -2,11 +2,12 @@
 //! as datagrams, with digest where a password is asked.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::tempdir;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
 use super::harness::*;
 
@@ -41,17 +42,21 @@ impl Player {
     fn start(coders: [&str; 2], url: &str, more: &str, dir: &Path) -> Self {
         let files = ["pictures", "sound"].map(|kind| dir.join(kind));
         let line = format!(
-            "-q rtspsrc name=source location={url} latency=100 {more} \
-             source. ! application/x-rtp,media=video ! {} ! videoconvert \
-             ! video/x-raw,format=I420 ! filesink buffer-mode=2 location={} \
-             source. ! application/x-rtp,media=audio ! {} ! audioconvert \
-             ! audio/x-raw,format=S16LE,channels=1 ! filesink buffer-mode=2 location={}",
+            "rtspsrc name=source location={url} latency=100 {more} \
+             queue name=video ! {} ! videoconvert ! video/x-raw,format=I420 \
+             ! filesink buffer-mode=2 location={} \
+             queue name=audio ! {} ! audioconvert ! audio/x-raw,format=S16LE,channels=1 \
+             ! filesink buffer-mode=2 location={}",
             coders[0],
             files[0].display(),
             coders[1],
             files[1].display()
         );
-        Self { child: spawn(GST, &line), line, files }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rtsp/player.py");
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(script).arg(&line).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        Self { child: command.spawn().unwrap(), line, files }
     }
 
     /// Waits for what has to come.
@@ -64,7 +69,8 @@ impl Player {
             }
         };
         let come = tokio::time::timeout(PATIENCE, come).await;
-        come.unwrap_or_else(|_| panic!("{} gets nothing", self.line));
+        let sizes: Vec<usize> = self.files.iter().map(size).collect();
+        come.unwrap_or_else(|_| panic!("{}: {sizes:?} bytes of {WANTED:?}", self.line));
     }
 }
 
