@@ -162,38 +162,3 @@ async fn a_webrtc_viewer_on_a_narrow_way_gets_a_rendition_that_the_node_makes() 
     .await;
     node.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_on_a_narrow_way_is_told_that_a_stream_without_renditions_is_thinned() {
-    let _alone = alone().await;
-    let node = Running::start(|settings| settings.pipeline.graph = "none".into()).await;
-    let _push = Push::rtmp(Card::USUAL, RICH, &node.rtmp("cam"));
-    node.until_pictures("cam", 30).await;
-    let mut browser = Browser::start().await;
-    let far = node.node.addresses().webrtc.unwrap();
-    // More than half of the stream, and room for a key picture.
-    let wire = Way { queue: Duration::from_secs(1), ..Way::of(10) };
-    let link = Link::start(far, 13, wire, Way { rate: Some(50_000), ..wire });
-    let whep = node.http("cam/whep?transport=udp");
-    let narrow = json!({ "whep": whep, "via": link.addr().to_string() });
-    browser.ask("watch", "narrow", narrow).await;
-    let told = browser
-        .client
-        .until("a notice that pictures are left out", |events| {
-            let mut heard = events.iter().map(|event| &event["heard"]);
-            heard.find(|heard| heard["type"] == "supply" && heard["state"] == "thinned").cloned()
-        })
-        .await;
-    assert!(told["bitrate"].as_u64() > Some(0), "{told}");
-    // It goes on seeing the stream, as much of it as gets through.
-    let before = browser.client.pictures(Some("narrow")).len();
-    browser.client.until_pictures(Some("narrow"), before + 10).await;
-    let metrics = text(&node, &node.metrics("metrics")).await;
-    let thinned = metrics.lines().find_map(|line| {
-        line.strip_prefix("millstream_webrtc_thinned_frames_total ")?.parse::<u64>().ok()
-    });
-    assert!(thinned > Some(0), "no picture was left out: {thinned:?}");
-    browser.close("narrow").await;
-    browser.client.finish().await;
-    node.stop().await;
-}
