@@ -11,6 +11,8 @@ use super::Config;
 use super::playlist::{self, SESSION, Source, Wanted};
 use super::segmenter::{Format, Segmenter};
 use super::window::Window;
+use crate::paced::Piece;
+use crate::segment::{Form, Open};
 
 const SETS: &[u8] = &[
     0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf, 0xe5, 0x40, 0, 0, 0, 1, 0x68, 0xce,
@@ -198,6 +200,45 @@ fn transport_streams_keep_the_rules_and_a_jump_of_the_clock_is_a_discontinuity()
     assert!(durations.values().all(|duration| *duration < 1.1), "{durations:?}");
     assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{text}");
     assert!(!text.contains("EXT-X-MAP") && text.contains(".ts?s"), "{text}");
+}
+
+#[test]
+fn a_day_of_segments_put_together_is_every_picture_once_in_its_time() {
+    // Past 26.5 hours, where the clock of MPEG-TS begins anew.
+    let (step, count) = (45_000, 28 * 3600 * 2);
+    for (format, form) in [(Format::Fmp4, Form::Fragments), (Format::Ts, Form::Ts)] {
+        let mut story = Story::new(format, &Config::default());
+        let (mut reader, mut pieces, mut taken) = (Open::default(), Vec::new(), 0);
+        let (mut pictures, mut before) = (0_u64, None);
+        for n in 0..count {
+            let mark = mark(n as u64);
+            let mut packet = picture(n * step, n % 2 == 0, 0);
+            packet.data = [&packet.data[..], &mark].concat().into();
+            story.segmenter.push(&packet, SystemTime::UNIX_EPOCH, &mut story.window);
+            let Some(segment) = story.window.segment(taken) else { continue };
+            if taken == 0 && format == Format::Fmp4 {
+                reader.init(&story.window.init(segment.init).unwrap()).unwrap();
+            }
+            let bytes = segment.data().concat().into();
+            reader.segment(form, bytes, &mut pieces).unwrap();
+            taken += 1;
+            for piece in pieces.drain(..) {
+                let Piece::Packet(packet) = piece else { continue };
+                assert!(packet.data.ends_with(&self::mark(pictures)), "{form:?} {pictures}");
+                let since =
+                    before.replace(packet.dts).map_or(step, |before| packet.dts.0 - before.0);
+                assert_eq!(since, step, "{form:?}: a gap or an overlap at picture {pictures}");
+                pictures += 1;
+            }
+        }
+        // The last segment is still open.
+        assert!(pictures + 4 >= count as u64, "{form:?}: {pictures} of {count}");
+    }
+}
+
+/// A picture's number in bytes that look like no start code.
+fn mark(number: u64) -> [u8; 4] {
+    [21, 14, 7, 0].map(|shift| (number >> shift) as u8 | 0x80)
 }
 
 #[test]
