@@ -329,10 +329,9 @@ fn a_refusal_of_a_model_names_node_and_input() {
     assert!(refusal.contains("node 2 (MillstreamOnnx), input model"), "{refusal}");
 }
 
-/// How long the whole node takes, and the model alone:
-/// `cargo test -p gpu --release -- --ignored --nocapture`.
+/// How long the whole node takes, and the model alone.
 #[test]
-#[ignore = "prints times"]
+#[ignore = "prints times; cargo test -p gpu --release -- --ignored --nocapture"]
 fn measure_640x360() {
     let size = Size::new(640, 360);
     let store = Store::new(shipped());

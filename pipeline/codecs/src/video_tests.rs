@@ -507,10 +507,9 @@ fn odd_sizes_lose_their_last_row_and_column_only() {
     assert!(Encoder::new(settings(Size::new(1, 90), 500_000)).is_err());
 }
 
-/// Prints what decoding and encoding cost, on an idle machine:
-/// `cargo test -p codecs --release -- --ignored --nocapture`.
+/// Prints what decoding and encoding cost, on an idle machine.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement; cargo test -p codecs --release -- --ignored --nocapture"]
 fn measure_cost() {
     for size in [Size::new(640, 360), Size::new(1280, 720)] {
         let bitrate = (EncoderSettings::for_picture(size, 30.0).bitrate / 1000).to_string() + "k";
