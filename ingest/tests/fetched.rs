@@ -10,6 +10,7 @@ use ingest::hub::{Hub, Item, Limits, Start};
 use ingest::remote::{Ended, Error, Options, Sink, Status, Target};
 use ingest::{StreamName, file, hls_pull};
 use pipeline::{Codec, Packet, Ticks, TrackKind, Tracks};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Longest wait for what must come.
@@ -266,6 +267,18 @@ async fn serve(folder: &Path) -> String {
     url
 }
 
+/// Pulls `index.m3u8` of a folder into a hub.
+async fn pulled(
+    dir: &Path,
+    hub: &Hub,
+    stop: &CancellationToken,
+) -> JoinHandle<Result<Ended, Error>> {
+    let target = Target::parse(&format!("{}/index.m3u8", serve(dir).await)).unwrap();
+    let (ours, ending) = (sink(hub), stop.clone());
+    let options = Options::default();
+    tokio::spawn(async move { hls_pull::pull(&target, &options, &ours, &ending).await })
+}
+
 /// Follows a playlist with an end from its beginning to its end.
 async fn whole_playlist(options: &str) {
     let dir = tempfile::tempdir().unwrap();
@@ -273,12 +286,8 @@ async fn whole_playlist(options: &str) {
     ffmpeg(3, &hls, &dir.path().join("media.m3u8"));
     let master = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=200000\nmedia.m3u8\n";
     std::fs::write(dir.path().join("index.m3u8"), master).unwrap();
-    let url = format!("{}/index.m3u8", serve(dir.path()).await);
     let hub = Hub::new(Limits::default());
-    let (target, stop) = (Target::parse(&url).unwrap(), CancellationToken::new());
-    let (ours, ending) = (sink(&hub), stop.clone());
-    let options = Options::default();
-    let pull = tokio::spawn(async move { hls_pull::pull(&target, &options, &ours, &ending).await });
+    let pull = pulled(dir.path(), &hub, &CancellationToken::new()).await;
     let (tracks, packets) = watch(&hub, |packets| pictures(packets) >= 40).await;
     assert_eq!(tracks.video.unwrap().codec, Codec::H264);
     assert_eq!(tracks.audio.unwrap().codec, Codec::Aac);
@@ -314,12 +323,8 @@ async fn a_live_playlist_is_followed_as_its_window_moves_on() {
         }
     };
     tokio::time::timeout(PATIENCE, made).await.expect("ffmpeg makes a playlist");
-    let url = format!("{}/index.m3u8", serve(dir.path()).await);
-    let hub = Hub::new(Limits::default());
-    let (target, stop) = (Target::parse(&url).unwrap(), CancellationToken::new());
-    let (ours, ending) = (sink(&hub), stop.clone());
-    let options = Options::default();
-    let pull = tokio::spawn(async move { hls_pull::pull(&target, &options, &ours, &ending).await });
+    let (hub, stop) = (Hub::new(Limits::default()), CancellationToken::new());
+    let pull = pulled(dir.path(), &hub, &stop).await;
     // Longer than the window, which then no longer has the segment that it began with.
     let (_, packets) = watch(&hub, |packets| pictures(packets) >= 225).await;
     assert!(!dir.path().join("index0.ts").exists(), "the window moved on");

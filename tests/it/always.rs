@@ -94,15 +94,20 @@ fn cards(seen: &[Option<u16>]) -> usize {
     seen.len() - slates(seen)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn players_of_every_protocol_stay_while_publishers_come_and_go() {
-    let _alone = alone().await;
-    let node = Running::start(|settings| {
+/// A node whose stream `cam` is always there.
+async fn always_available() -> Running {
+    Running::start(|settings| {
         settings.pipeline.graph = "none".into();
         let cam = Stream { always_available: Some(true), ..Stream::default() };
         settings.streams.insert("cam".into(), cam);
     })
-    .await;
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_of_every_protocol_stay_while_publishers_come_and_go() {
+    let _alone = alone().await;
+    let node = always_available().await;
     let get = async |path: &str| node.client.get(node.admin(path)).send().await.unwrap();
     let path: Value = get("v3/paths/get/cam").await.json().await.unwrap();
     assert_eq!((&path["available"], &path["online"]), (&true.into(), &false.into()), "{path:#}");
@@ -170,12 +175,7 @@ async fn players_of_every_protocol_stay_while_publishers_come_and_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_low_latency_hls_player_stays_while_publishers_come_and_go() {
     let _alone = alone().await;
-    let node = Running::start(|settings| {
-        settings.pipeline.graph = "none".into();
-        let cam = Stream { always_available: Some(true), ..Stream::default() };
-        settings.streams.insert("cam".into(), cam);
-    })
-    .await;
+    let node = always_available().await;
     let mut browser = Browser::start().await;
     browser.ask("hls", "cam", json!({ "url": node.http("cam/index.m3u8") })).await;
     let low = browser.client.until("hls.js's playlist", |events| {
